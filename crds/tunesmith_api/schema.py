@@ -1,0 +1,20 @@
+"""The two bases of all API types: what users write and read, and what stages hand each other."""
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Api(BaseModel):
+    """camelCase outside, strict about unknown fields and frozen inside."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    def to_json_dict(self) -> dict[str, object]:
+        """The JSON form with its outside names, without what is unset."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Recorded(Api):
+    """What one version writes and another may read: unknown fields of a newer writer are ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)

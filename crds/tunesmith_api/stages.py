@@ -1,0 +1,131 @@
+"""What a stage is asked to do and what it answers (contracts 1 and 5 of the design)."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
+from tunesmith_api.schema import Api, Recorded
+
+SCHEMA_VERSION = 1
+
+# A Kubernetes termination message holds 4,096 bytes (kubelet's limit); the design leaves room to spare.
+RESULT_BYTES = 3_500
+
+
+class Stage(StrEnum):
+    """One unit of work with one output, in the order of the data."""
+
+    PREPARE = "prepare"
+    TRAIN = "train"
+    CONVERT = "convert"
+    IMATRIX = "imatrix"
+    BASELINE = "baseline"
+    EVALUATE = "evaluate"
+    QUANTIZE = "quantize"
+    PUBLISH = "publish"
+
+
+class Kind(StrEnum):
+    """What an artifact holds; each kind has keys of its own."""
+
+    BASE = "base"
+    DATASET = "dataset"
+    ADAPTER = "adapter"
+    GGUF = "gguf"
+    BASE_GGUF = "base-gguf"
+    IMATRIX = "imatrix"
+    LOGITS = "logits"
+    EVALUATION = "evaluation"
+    QUANTIZED = "quantized"
+    PUBLICATION = "publication"
+
+
+class StoreLocation(Api):
+    """Where the store is; credentials come from the secret folder, never from here."""
+
+    uri: str
+    endpoint: str | None = None
+    region: str | None = None
+    secret: str | None = None
+    namespace: str = "default"
+
+
+class ProgressEndpoint(Api):
+    """Where a stage posts Kubeflow's trainer-status payload (contract 11)."""
+
+    url: str
+    ca_cert: str | None = None
+    token_file: str | None = None
+
+
+class JobReference(Api):
+    """Whose work this is; never enters a key or a GGUF."""
+
+    name: str
+    namespace: str
+    uid: str
+
+
+class ArtifactReference(Api):
+    """One input or output: its kind, its key, and which one where a stage reads several (a quantization type)."""
+
+    kind: Kind
+    key: str
+    name: str | None = None
+
+
+class StageRequest(Api):
+    """One call of a stage: JSON in a file, or in a pod's annotation. Never a secret."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    stage: Stage
+    job: JobReference
+    store: StoreLocation
+    inputs: tuple[ArtifactReference, ...] = ()
+    outputs: tuple[ArtifactReference, ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)
+    execution: dict[str, Any] = Field(default_factory=dict)
+    secrets: str | None = None
+    progress: ProgressEndpoint | None = None
+    replace: bool = False
+
+
+class Failure(Recorded):
+    """Why a stage failed, for people and machines."""
+
+    stage: Stage | None = None
+    failure: Annotated[FailureClass, Field(alias="class")]
+    message: str
+    hint: str = ""
+    retry_helps: bool = False
+    artifact: ArtifactReference | None = None
+
+
+class StageResult(Recorded):
+    """What a stage found, small enough for a termination message: headline figures, digests, ids, never keys."""
+
+    schema_version: int = SCHEMA_VERSION
+    stage: Stage
+    name: str | None = None
+    reused: bool = False
+    seconds: float = 0.0
+    figures: dict[str, Any] = Field(default_factory=dict)
+    failure: Failure | None = None
+
+
+def failure_of(error: StageFailure, stage: Stage | None = None) -> Failure:
+    """The record of a classified failure."""
+    rule = FAILURES[error.failure]
+    artifact = None
+    if error.artifact is not None:
+        artifact = ArtifactReference(kind=Kind(error.artifact[0]), key=error.artifact[1])
+    return Failure(
+        stage=stage,
+        failure=error.failure,
+        message=error.message,
+        hint=error.hint,
+        retry_helps=rule.retry_helps,
+        artifact=artifact,
+    )
