@@ -83,7 +83,7 @@ def absent_prerequisites() -> list[str]:
 
 
 def _has(command: str) -> bool:
-    return shutil.which(command.split()[0]) is not None
+    return shutil.which(command.split(maxsplit=1)[0]) is not None
 
 
 def _check_prerequisites() -> None:
@@ -174,6 +174,8 @@ def _lay_out(source: Path, objects: Path, draft: Path) -> None:
     for package in ("conversion", "gguf-py"):
         shutil.copytree(tree / package, draft / "convert" / package)
     shutil.copytree(source / "llama_cpp", draft / "python" / "llama_cpp")
+    # The bindings look there for the library that they bind.
+    (draft / "python" / "llama_cpp" / "lib").symlink_to("../../bin")
     shutil.copy2(tree / "LICENSE", draft / "LICENSE.llama.cpp")
     shutil.copy2(source / "LICENSE.md", draft / "LICENSE.llama-cpp-python")
 

@@ -5,7 +5,7 @@ The layout, of our own build and of any other folder that is to be used instead 
     bin/      llama-quantize, llama-imatrix, llama-perplexity, llama-server, llama-gguf-split,
               libllama.so and the libraries it needs
     convert/  convert_hf_to_gguf.py, convert_lora_to_gguf.py, conversion/, gguf-py/
-    python/   llama_cpp/, the Python bindings of exactly this libllama
+    python/   llama_cpp/, the Python bindings of exactly this libllama; its lib/ is a link to bin/
 """
 
 from dataclasses import dataclass
@@ -72,6 +72,7 @@ COMPANIONS = (
     Path("convert/conversion/__init__.py"),
     Path("convert/gguf-py/gguf/__init__.py"),
     Path("python/llama_cpp/__init__.py"),
+    Path("python/llama_cpp/lib/libllama.so"),
 )
 
 
