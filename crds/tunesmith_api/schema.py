@@ -7,7 +7,14 @@ from pydantic.alias_generators import to_camel
 class Api(BaseModel):
     """camelCase outside, strict about unknown fields and frozen inside."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    # The docstring under a field is its description in the CRD, the editors' schema and the reference page.
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
 
     def to_json_dict(self) -> dict[str, object]:
         """The JSON form with its outside names, without what is unset."""
@@ -17,4 +24,4 @@ class Api(BaseModel):
 class Recorded(Api):
     """What one version writes and another may read: unknown fields of a newer writer are ignored."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")

@@ -1,0 +1,55 @@
+"""How a model carries its CEL rules: each stands in the model that it rules, this module gives it its form.
+
+Only core CEL is allowed (operators, indexing, `has` and the functions in `FUNCTIONS`), so that a local CEL library and
+the API server of every supported Kubernetes read a rule alike; tests/unit/test_rules.py refuses anything else.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+# The macros and functions of core CEL (cel-spec, langdef.md) that rules may call.
+FUNCTIONS = frozenset({"has", "size", "matches", "all", "exists", "filter"})
+
+# Names a CEL rule cannot use as a field (cel-spec, langdef.md, "Syntax"); a Kubernetes rule writes them `__name__`.
+RESERVED = frozenset({"namespace", "in", "as", "break", "const", "continue", "else", "for", "function", "if"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of CEL that must be true, and the sentence a person reads when it is not.
+
+    `field` is the field of the ruled object that the sentence is about (none: the object itself). A rule that names
+    `oldSelf` is a transition rule: it is only evaluated when an object that exists is changed.
+    """
+
+    cel: str
+    message: str
+    field: str | None = None
+
+    @property
+    def is_transition(self) -> bool:
+        return "oldSelf" in self.cel
+
+    def to_schema(self) -> dict[str, str]:
+        """One entry of ``x-kubernetes-validations``."""
+        entry = {"rule": self.cel, "message": self.message, "reason": "FieldValueInvalid"}
+        if self.field is not None:
+            entry["fieldPath"] = f".{self.field}"
+        return entry
+
+
+def rules(*group: Rule) -> dict[str, Any]:
+    """What a model or field carries as `json_schema_extra`."""
+    return {"x-kubernetes-validations": [rule.to_schema() for rule in group]}
+
+
+def immutable(*fields: str) -> tuple[Rule, ...]:
+    """One transition rule per optional or defaulted field: it keeps the value that the job was made with."""
+    return tuple(
+        Rule(
+            f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+            f"{field} cannot be changed once the job exists, since what was made so far depends on it: make a new job",
+            field=field,
+        )
+        for field in fields
+    )

@@ -1,0 +1,168 @@
+"""What has become of a job: the status subresource in a cluster, ``DIR/.tunesmith/status.json`` of a local run."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from tunesmith_api.schema import Recorded
+from tunesmith_api.stages import Failure, Kind, Stage, StageResult
+
+# A key is a sha256 in hex, a name at most a Kubernetes name; messages as long as the API machinery's conditions allow.
+Key = Annotated[str, Field(max_length=64)]
+Name = Annotated[str, Field(max_length=253)]
+Sentence = Annotated[str, Field(max_length=32_768)]
+Figures = Annotated[dict[str, Any], Field(max_length=256)]
+
+
+class Phase(StrEnum):
+    """Where a job stands, for people; machines read conditions."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+class StageState(StrEnum):
+    """Where one stage stands."""
+
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
+class ConditionStatus(StrEnum):
+    """Whether a condition holds."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(Recorded):
+    """One condition as Kubernetes defines them (apimachinery metav1.Condition)."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """The condition's name, for example Ready or Complete."""
+    status: ConditionStatus
+    """Whether it holds."""
+    reason: Annotated[str, Field(max_length=1024)]
+    """Why, in one CamelCase word."""
+    message: Sentence = ""
+    """Why, in a sentence."""
+    last_transition_time: datetime
+    """Since when."""
+    observed_generation: Annotated[int | None, Field(ge=0)] = None
+    """The generation of the spec that it speaks of."""
+
+
+class Progress(Recorded):
+    """How far the running stage is."""
+
+    stage: Stage | None = None
+    """The stage."""
+    percent: Annotated[int | None, Field(ge=0, le=100)] = None
+    """How much of the whole job is done."""
+    step: Annotated[int | None, Field(ge=0)] = None
+    """The optimizer step that was reached, or the window of text."""
+    steps: Annotated[int | None, Field(ge=0)] = None
+    """How many there are."""
+    loss: float | None = None
+    """The training loss, averaged since the last report."""
+    seconds_left: Annotated[float | None, Field(ge=0)] = None
+    """The estimated time left, in seconds."""
+    time: datetime | None = None
+    """When this was reported."""
+
+
+class Checkpoint(Recorded):
+    """The newest whole checkpoint of a training that is not finished."""
+
+    key: Key
+    """train's key, under which the store has it."""
+    step: Annotated[int, Field(ge=0)]
+    """The optimizer step."""
+
+
+class StageStatus(Recorded):
+    """One stage of the plan and what it found."""
+
+    name: Stage
+    """The stage."""
+    variant: Annotated[str, Field(max_length=63)] = ""
+    """Which one of several: the quantization type."""
+    key: Key
+    """What its output is stored under; kept for the life of the object (contract 2)."""
+    state: StageState = StageState.WAITING
+    """Where it stands."""
+    attempts: Annotated[int, Field(ge=0)] = 0
+    """How often it was started."""
+    started: datetime | None = None
+    """When its last attempt began."""
+    finished: datetime | None = None
+    """When it ended."""
+    result: StageResult | None = None
+    """What it found, or why it failed."""
+
+
+class ArtifactStatus(Recorded):
+    """One thing that the job made."""
+
+    kind: Kind
+    """What it holds."""
+    name: Name = ""
+    """Which one of several: the quantization type."""
+    key: Key
+    """What it is stored under."""
+    verdict: Annotated[str, Field(max_length=32)] = ""
+    """What the gates say: Passed, Failed or Inconclusive."""
+    file: Annotated[str, Field(max_length=512)] = ""
+    """Its file in the published folder."""
+    bytes: Annotated[int | None, Field(ge=0)] = None
+    """Its size."""
+    sha256: Key = ""
+    """Its digest."""
+    figures: Figures = Field(default_factory=dict)
+    """Its headline figures."""
+
+
+class JobStatus(Recorded):
+    """What has become of a job."""
+
+    observed_generation: Annotated[int | None, Field(ge=0)] = None
+    """The generation of the spec that this speaks of."""
+    phase: Phase = Phase.PENDING
+    """Where the job stands, for people."""
+    message: Sentence = ""
+    """What is happening, in a sentence."""
+    summary: Annotated[str, Field(max_length=256)] = ""
+    """How many of the files passed their gates, for example 3/3."""
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+        ),
+    ] = ()
+    """The same for machines."""
+    progress: Progress | None = None
+    """How far the running stage is."""
+    stages: Annotated[tuple[StageStatus, ...], Field(max_length=64)] = ()
+    """The stages of the plan and what they found."""
+    resolved: Annotated[dict[str, Any] | None, Field(max_length=64)] = None
+    """What the sources turned out to be, pinned for the life of the object."""
+    artifacts: Annotated[tuple[ArtifactStatus, ...], Field(max_length=128)] = ()
+    """What was made."""
+    checkpoint: Checkpoint | None = None
+    """The newest whole checkpoint of a training that is not finished."""
+    failure: Failure | None = None
+    """Why the job failed."""
+    retried: Annotated[str, Field(max_length=253)] = ""
+    """The value of the annotation tunesmith.dev/retry that was last acted on."""
+    started: datetime | None = None
+    """When the first stage began."""
+    finished: datetime | None = None
+    """When the job became Complete or Failed."""
