@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from tunesmith_api.measuring import EVALUATION_PERCENT, Evaluation, Gates, Imatrix, ImatrixMode, Metric, OnFailure
 from tunesmith_api.placement import Placement, SecretReference
 from tunesmith_api.quantizations import QUANTIZATIONS, QuantizationType
 from tunesmith_api.rules import Rule, immutable, rules
 from tunesmith_api.schema import Api
+from tunesmith_api.sources import ChatFormat, Columns, Dataset, HttpUrl, Model, same_rows
 from tunesmith_api.status import JobStatus
 from tunesmith_api.training import (
     EarlyStopping,
@@ -24,6 +26,9 @@ from tunesmith_api.training import (
 )
 
 __all__ = [
+    "API_VERSION",
+    "EVALUATION_PERCENT",
+    "KIND",
     "ChatFormat",
     "Columns",
     "Dataset",
@@ -48,6 +53,7 @@ __all__ = [
     "Optimizer",
     "Placement",
     "Publish",
+    "QuantizationType",
     "Scheduler",
     "SecretReference",
     "Store",
@@ -58,59 +64,6 @@ __all__ = [
 
 API_VERSION = "tunesmith.dev/v1alpha1"
 KIND = "FineTuneJob"
-
-# The share of the rows that is held out where the manifest names neither percent nor a dataset.
-EVALUATION_PERCENT = 10.0
-
-_SCHEMES = r"^(hf://[^/ ]+/[^/ ]+|s3://[^/ ]+/.+|https://[^/ ]+/.+|pvc://[^/ ]+/.+|file://.+)$"
-_SOURCE_RULES = (
-    Rule(
-        f"self.matches('{_SCHEMES}')",
-        "a source is hf://org/name, s3://bucket/key, https://host/path, pvc://claim/path or file://path",
-    ),
-    Rule(
-        r"!self.matches('(^|/)[.][.](/|$)')",
-        "a source must not climb out of its folder with '..'",
-    ),
-)
-SourceUri = Annotated[str, Field(min_length=6, max_length=1024, json_schema_extra=rules(*_SOURCE_RULES))]
-HttpUrl = Annotated[str, Field(min_length=8, max_length=512, pattern=r"^https?://[^/ ]+(/[^ ]*)?$")]
-Template = Annotated[str, Field(min_length=1, max_length=8192)]
-
-
-class ChatFormat(StrEnum):
-    """How a row holds its conversation."""
-
-    AUTO = "Auto"
-    MESSAGES = "Messages"
-    SHAREGPT = "ShareGPT"
-    ALPACA = "Alpaca"
-    PROMPT_COMPLETION = "PromptCompletion"
-    TEXT = "Text"
-
-
-class Metric(StrEnum):
-    """How answers to held-out prompts are scored."""
-
-    LOSS = "Loss"
-    EXACT_MATCH = "ExactMatch"
-    LABELS = "Labels"
-    CHRF = "ChrF"
-
-
-class ImatrixMode(StrEnum):
-    """When an importance matrix is made."""
-
-    AUTO = "Auto"
-    ALWAYS = "Always"
-    NEVER = "Never"
-
-
-class OnFailure(StrEnum):
-    """What becomes of a file that fails a gate."""
-
-    WITHHOLD = "Withhold"
-    PUBLISH = "Publish"
 
 
 class OnInvalidRows(StrEnum):
@@ -141,111 +94,6 @@ class Metadata(Api):
     """Labels of the object."""
     annotations: dict[str, str] = Field(default_factory=dict)
     """Annotations of the object."""
-
-
-class Model(Api):
-    """The base model."""
-
-    model_config = ConfigDict(json_schema_extra=rules(*immutable("source", "revision", "adapter")))
-
-    source: SourceUri
-    """Where the model is: hf://org/name, s3://bucket/prefix, https://, pvc://claim/path or file://path."""
-    revision: Annotated[str | None, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = (
-        None
-    )
-    """The branch, tag or commit of an hf:// source; unset: its main branch as it is when the job is made."""
-    adapter: SourceUri | None = None
-    """A LoRA adapter that training goes on from, or that with training.method None is merged as it is."""
-    secret_ref: SecretReference | None = None
-    """The Secret with the key token, or accessKey and secretKey, to read the model and the adapter with."""
-
-
-class Columns(Api):
-    """Which column of a row holds what: a column's name, or a Jinja text with columns in it."""
-
-    prompt: Template | None = None
-    """What the user says, for example question or "{{ title }}: {{ body }}"."""
-    completion: Template | None = None
-    """What the model shall answer."""
-    system: Template | None = None
-    """The system prompt."""
-
-
-class Dataset(Api):
-    """One set of rows to learn from."""
-
-    source: SourceUri
-    """Where the rows are: JSONL, JSON, CSV or Parquet."""
-    config: Annotated[str | None, Field(min_length=1, max_length=128)] = None
-    """The configuration of an hf:// dataset that has several."""
-    split: Annotated[str | None, Field(min_length=1, max_length=128)] = None
-    """The split of an hf:// dataset; unset: train, or the only one."""
-    format: ChatFormat = ChatFormat.AUTO
-    """How a row holds its conversation; Auto finds out from the columns."""
-    columns: Columns | None = None
-    """The columns, where they are called otherwise than the format expects."""
-    weight: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
-    """How often the rows are seen compared with those of the other datasets."""
-    max_examples: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
-    """Takes so many rows at most, chosen by the seed."""
-    endpoint: HttpUrl | None = None
-    """The S3 service of an s3:// source; unset: the store's, or else what the environment names."""
-    secret_ref: SecretReference | None = None
-    """The Secret with the key token, or accessKey and secretKey, to read the rows with."""
-
-
-class Evaluation(Api):
-    """What is held out of training, and how answers to it are scored."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            Rule(
-                "!(has(self.dataset) && has(self.percent))",
-                "name either a dataset or a percent of the training rows, not both",
-                field="percent",
-            ),
-            *immutable("percent"),
-        )
-    )
-
-    dataset: Dataset | None = None
-    """A dataset of its own to hold out."""
-    percent: Annotated[float | None, Field(ge=0.1, le=50)] = None
-    """The share of the rows to hold out; 10 where no dataset is named either."""
-    prompts: Annotated[int, Field(ge=1, le=10_000)] = 50
-    """How many held-out prompts base, tuned and quantized models answer."""
-    metric: Metric = Metric.LOSS
-    """How the answers are scored: by their Loss alone, or by ExactMatch, Labels or ChrF too."""
-
-
-class Imatrix(Api):
-    """The importance matrix that low-bit quantizations use."""
-
-    mode: ImatrixMode = ImatrixMode.AUTO
-    """Auto makes one if a type of the job gains from it (4 bits and fewer)."""
-    chunks: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """How many windows of 512 tokens of the calibration part it is made from."""
-
-
-class Gates(Api):
-    """What each GGUF has to pass; judged on the upper end of the error bar. The baseline is the bf16 GGUF."""
-
-    max_perplexity_increase: Annotated[float, Field(ge=0, le=10_000)] = 0.5
-    """By how much perplexity may rise."""
-    ideal_perplexity_increase: Annotated[float, Field(ge=0, le=10_000)] = 0.1
-    """A rise of more than this is passed with a remark."""
-    max_log_perplexity_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
-    """By how much the mean logarithm of perplexity may rise (a tuned model's perplexity may be 2)."""
-    max_kl_divergence: Annotated[float | None, Field(alias="maxKLDivergence", ge=0, le=100)] = None
-    """The highest mean KL divergence from the baseline; unset: not judged."""
-    min_same_top: Annotated[float | None, Field(ge=0, le=1)] = None
-    """The least share of tokens whose most likely next token is the baseline's; unset: not judged."""
-    min_answers_stopped: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """The least share of answers that end by themselves."""
-    min_score_gain: Annotated[float | None, Field(ge=-1, le=1)] = None
-    """By how much the tuned model's score must exceed the base model's; unset: not judged."""
-    on_failure: OnFailure = OnFailure.WITHHOLD
-    """Withhold keeps a file that failed back and ends the job Failed; Publish publishes it with a mark."""
 
 
 class Hub(Api):
@@ -291,16 +139,7 @@ def _types_needing_imatrix() -> str:
     return ", ".join(f"'{name.value}'" for name, known in QUANTIZATIONS.items() if known.needs_imatrix)
 
 
-# Every field of a dataset that says what its rows are; endpoint and secretRef only say how to reach them (contract 8).
-_ROWS = ("source", "config", "split", "format", "columns", "weight", "maxExamples")
 _MAX_DATASETS = 16
-
-
-def _same_rows(new: str, old: str) -> str:
-    return " && ".join(
-        f"has({new}.{field}) == has({old}.{field}) && (!has({new}.{field}) || {new}.{field} == {old}.{field})"
-        for field in _ROWS
-    )
 
 
 _SPEC_RULES = (
@@ -311,15 +150,9 @@ _SPEC_RULES = (
     ),
     Rule(
         f"size(self.datasets) == size(oldSelf.datasets) && {list(range(_MAX_DATASETS))}.all(i, "
-        f"i >= size(self.datasets) || ({_same_rows('self.datasets[i]', 'oldSelf.datasets[i]')}))",
+        f"i >= size(self.datasets) || ({same_rows('self.datasets[i]', 'oldSelf.datasets[i]')}))",
         "datasets cannot be changed once the job exists, apart from secretRef and endpoint: make a new job",
         field="datasets",
-    ),
-    Rule(
-        "has(self.evaluation.dataset) == has(oldSelf.evaluation.dataset) && (!has(self.evaluation.dataset) || "
-        f"({_same_rows('self.evaluation.dataset', 'oldSelf.evaluation.dataset')}))",
-        "evaluation.dataset cannot be changed once the job exists, apart from secretRef and endpoint: make a new job",
-        field="evaluation",
     ),
     *immutable("store", "onInvalidRows", "onTooLong"),
 )

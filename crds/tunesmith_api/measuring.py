@@ -1,0 +1,107 @@
+"""What is measured and what has to be reached: `spec.evaluation`, `spec.imatrix` and `spec.gates`."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from tunesmith_api.rules import Rule, immutable, rules
+from tunesmith_api.schema import Api
+from tunesmith_api.sources import Dataset, same_rows
+
+# The share of the rows that is held out where the manifest names neither percent nor a dataset.
+EVALUATION_PERCENT = 10.0
+
+
+class Metric(StrEnum):
+    """How answers to held-out prompts are scored."""
+
+    LOSS = "Loss"
+    EXACT_MATCH = "ExactMatch"
+    LABELS = "Labels"
+    CHRF = "ChrF"
+
+
+class ImatrixMode(StrEnum):
+    """When an importance matrix is made."""
+
+    AUTO = "Auto"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+class OnFailure(StrEnum):
+    """What becomes of a file that fails a gate."""
+
+    WITHHOLD = "Withhold"
+    PUBLISH = "Publish"
+
+
+class Evaluation(Api):
+    """What is held out of training, and how answers to it are scored."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!(has(self.dataset) && has(self.percent))",
+                "name either a dataset or a percent of the training rows, not both",
+                field="percent",
+            ),
+            Rule(
+                "has(self.dataset) == has(oldSelf.dataset) && "
+                f"(!has(self.dataset) || ({same_rows('self.dataset', 'oldSelf.dataset')}))",
+                "dataset cannot be changed once the job exists, apart from secretRef and endpoint: make a new job",
+                field="dataset",
+            ),
+            *immutable("percent"),
+        )
+    )
+
+    dataset: Dataset | None = None
+    """A dataset of its own to hold out."""
+    percent: Annotated[float | None, Field(ge=0.1, le=50)] = None
+    """The share of the rows to hold out; 10 where no dataset is named either."""
+    prompts: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """How many held-out prompts base, tuned and quantized models answer."""
+    metric: Metric = Metric.LOSS
+    """How the answers are scored: by their Loss alone, or by ExactMatch, Labels or ChrF too."""
+
+
+class Imatrix(Api):
+    """The importance matrix that low-bit quantizations use."""
+
+    mode: ImatrixMode = ImatrixMode.AUTO
+    """Auto makes one if a type of the job gains from it (4 bits and fewer)."""
+    chunks: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """How many windows of 512 tokens of the calibration part it is made from."""
+
+
+class Gates(Api):
+    """What each GGUF has to pass; judged on the upper end of the error bar. The baseline is the bf16 GGUF."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "self.idealPerplexityIncrease <= self.maxPerplexityIncrease",
+                "idealPerplexityIncrease is the better of the two: it cannot exceed maxPerplexityIncrease",
+                field="idealPerplexityIncrease",
+            )
+        )
+    )
+
+    max_perplexity_increase: Annotated[float, Field(ge=0, le=10_000)] = 0.5
+    """By how much perplexity may rise."""
+    ideal_perplexity_increase: Annotated[float, Field(ge=0, le=10_000)] = 0.1
+    """A rise of more than this is passed with a remark."""
+    max_log_perplexity_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
+    """By how much the mean logarithm of perplexity may rise (a tuned model's perplexity may be 2)."""
+    max_kl_divergence: Annotated[float | None, Field(alias="maxKLDivergence", ge=0, le=100)] = None
+    """The highest mean KL divergence from the baseline; unset: not judged."""
+    min_same_top: Annotated[float | None, Field(ge=0, le=1)] = None
+    """The least share of tokens whose most likely next token is the baseline's; unset: not judged."""
+    min_answers_stopped: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """The least share of answers that end by themselves."""
+    min_score_gain: Annotated[float | None, Field(ge=-1, le=1)] = None
+    """By how much the tuned model's score must exceed the base model's; unset: not judged."""
+    on_failure: OnFailure = OnFailure.WITHHOLD
+    """Withhold keeps a file that failed back and ends the job Failed; Publish publishes it with a mark."""
