@@ -1,0 +1,90 @@
+# 'make' or 'make help' lists what there is. Every target that needs the environment sets it up first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+CACHE := $(or $(TUNESMITH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tunesmith)
+# uv as it is on this machine, else the one that setup puts into the cache.
+UV := $(or $(shell command -v uv),$(CACHE)/uv/bin/uv)
+# Never a Python from the net: setup has found one on this machine.
+export UV_PYTHON_DOWNLOADS := never
+export PYTHON
+BIN := $(VENV)/bin
+OUT ?= out
+WORKERS ?= 2
+
+.PHONY: help setup prerequisites tools demo test test-all lint types generate check-generated lock bench clean
+
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/synced tools  ## environment and llama.cpp's tools (again: seconds)
+
+prerequisites:
+	@requirements/system.sh
+
+# Order-only: what the system has is asked each time, but makes nothing old.
+$(VENV)/synced: requirements/dev.txt pyproject.toml | prerequisites
+	@if [ ! -x "$(UV)" ]; then \
+	  echo "setup: putting uv into $(CACHE)/uv"; \
+	  "$$(requirements/python.sh)" -m venv "$(CACHE)/uv"; \
+	  "$(CACHE)/uv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt; \
+	fi
+	@if [ ! -x "$(BIN)/python" ]; then \
+	  echo "setup: making $(VENV) with $$(requirements/python.sh)"; \
+	  "$(UV)" venv --quiet --python "$$(requirements/python.sh)" "$(VENV)"; \
+	fi
+	@echo "setup: installing the packages of requirements/dev.txt (5.5 GB the first time, half a minute to some minutes)"
+	@"$(UV)" pip sync --quiet --python "$(BIN)/python" --require-hashes requirements/dev.txt
+	@"$(UV)" pip install --quiet --python "$(BIN)/python" --no-deps --no-build-isolation --editable .
+	@touch "$@"
+
+tools: $(VENV)/synced
+	@$(BIN)/python -m tunesmith.llama_cpp
+
+demo: setup  ## SmolLM2 trained, quantized and measured: examples/quickstart.yaml into out/
+	@echo "demo: making SmolLM2-135M-Instruct (once, half a minute)"
+	@mkdir -p examples/models
+	@ln -sfn "$$($(BIN)/python examples/smollm2.py)" examples/models/SmolLM2-135M-Instruct
+	$(BIN)/tunesmith run examples/quickstart.yaml --output $(OUT)/
+	@echo; echo "The files are in $(OUT)/; talk to the model with: $(BIN)/tunesmith chat $(OUT)/"
+
+test: setup  ## the fast tests
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-all: setup  ## all tests
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/synced  ## style and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/synced  ## mypy, strict
+	$(BIN)/mypy
+
+generate: $(VENV)/synced  ## write what is derived from the API: CRD, JSON schemas, reference pages
+	$(BIN)/python -m tunesmith_api.generate
+
+check-generated: $(VENV)/synced  ## fail if what is committed is not what 'make generate' writes
+	$(BIN)/python -m tunesmith_api.generate --check
+
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock" --constraint requirements/measured.in
+
+lock:  ## write requirements/*.txt anew (UPGRADE=1 takes the newest versions)
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml requirements/build.in --extra trainer --extra operator --group dev -o requirements/dev.txt
+	@# Parts of the whole: the same versions everywhere.
+	$(LOCK) --constraint requirements/dev.txt pyproject.toml requirements/build.in --extra trainer -o requirements/trainer.txt
+	$(LOCK) --constraint requirements/dev.txt pyproject.toml requirements/build.in --extra gguf -o requirements/gguf.txt
+	$(LOCK) --constraint requirements/dev.txt pyproject.toml requirements/build.in --extra operator -o requirements/operator.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) requirements/uv.in -o requirements/uv.txt
+
+bench: setup  ## 'tunesmith run' against the same work by hand
+	$(BIN)/python bench/run.py
+
+clean:  ## remove the environment (the cache stays)
+	rm -rf "$(VENV)"
