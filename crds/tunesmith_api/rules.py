@@ -10,9 +10,6 @@ from typing import Any
 # The macros and functions of core CEL (cel-spec, langdef.md) that rules may call.
 FUNCTIONS = frozenset({"has", "size", "matches", "all", "exists", "filter"})
 
-# Names a CEL rule cannot use as a field (cel-spec, langdef.md, "Syntax"); a Kubernetes rule writes them `__name__`.
-RESERVED = frozenset({"namespace", "in", "as", "break", "const", "continue", "else", "for", "function", "if"})
-
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -32,7 +29,7 @@ class Rule:
 
     def to_schema(self) -> dict[str, str]:
         """One entry of ``x-kubernetes-validations``."""
-        entry = {"rule": self.cel, "message": self.message, "reason": "FieldValueInvalid"}
+        entry = {"rule": self.cel, "message": self.message}
         if self.field is not None:
             entry["fieldPath"] = f".{self.field}"
         return entry

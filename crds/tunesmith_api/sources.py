@@ -16,8 +16,8 @@ _SOURCE_RULES = (
         "a source is hf://org/name, s3://bucket/key, https://host/path, pvc://claim/path or file://path",
     ),
     Rule(
-        r"!self.matches('(^|/)[.][.](/|$)')",
-        "a source must not climb out of its folder with '..'",
+        "self.matches('^file://') || !self.matches('(^|/)[.][.](/|$)')",
+        "only a file:// source may contain '..'",
     ),
 )
 SourceUri = Annotated[str, Field(min_length=6, max_length=1024, json_schema_extra=rules(*_SOURCE_RULES))]

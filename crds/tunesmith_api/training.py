@@ -195,7 +195,7 @@ class Training(Api):
     engine: Engine = Engine.AUTO
     """Auto is Unsloth where a GPU is asked for and the family allows it, else Transformers."""
     gpu: Gpu | None = None
-    """The GPU to train on; without it training runs on the CPU (locally: on a GPU if there is one)."""
+    """The GPU to train on; without it training runs on the CPU."""
     epochs: Annotated[float | None, Field(ge=0.01, le=1000)] = None
     """How often every row is seen; unset: the family's (3 for most). maxSteps takes precedence."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000)] = None

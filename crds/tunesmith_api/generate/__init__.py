@@ -1,0 +1,1 @@
+"""From the models: the CRD manifest, the JSON schema for editors and the reference page."""
