@@ -76,7 +76,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command "make lock" --constraint requirements/measured.in
 
 lock:  ## write requirements/*.txt anew (UPGRADE=1 takes the newest versions)
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml requirements/build.in --extra trainer --extra operator --group dev -o requirements/dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml requirements/build.in requirements/download.in --extra trainer --extra operator --group dev -o requirements/dev.txt
 	@# Parts of the whole: the same versions everywhere.
 	$(LOCK) --constraint requirements/dev.txt pyproject.toml requirements/build.in --extra trainer -o requirements/trainer.txt
 	$(LOCK) --constraint requirements/dev.txt pyproject.toml requirements/build.in --extra gguf -o requirements/gguf.txt

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tunesmith.llama_cpp.find import built_folder
+from tunesmith.llama_cpp.find import built_folder, installed_tools
 from tunesmith.llama_cpp.pin import PIN
 from tunesmith.llama_cpp.probe import read_build, shortcomings
 from tunesmith.llama_cpp.source import fetch_source
@@ -44,6 +44,11 @@ CMAKE_OPTIONS = {
 FETCHED, CONFIGURED, COMPILED = 0.02, 0.03, 0.99
 
 _NINJA_STEP = re.compile(r"^\[(\d+)/(\d+)\]")
+
+
+def provide_tools(progress: Progress) -> Tools:
+    """The tools that `find_tools` finds, else those that `build_tools` builds; raises what either raises."""
+    return installed_tools() or build_tools(progress)
 
 
 def build_tools(progress: Progress) -> Tools:

@@ -31,48 +31,48 @@ def built_folder() -> Path:
 
 
 def candidates() -> list[Candidate]:
-    """All three places in the order in which they are asked, each looked at."""
-    named = os.environ.get(Origin.ENVIRONMENT.value)
-    first = _probed(Origin.ENVIRONMENT, Path(named).expanduser() if named else None)
-    return [first, _probed(Origin.PATH, _folder_on_path()), _cached()]
+    """All three places in the order in which they are asked, each looked at (for a person to read)."""
+    return [_named(), _on_path(), _cached()]
+
+
+def installed_tools() -> Tools | None:
+    """The tools to use: of ``$TUNESMITH_LLAMA_CPP``, else of ``PATH``, else of our own build in the cache.
+
+    Raises ToolsMissing where the named folder cannot be used: it is never silently passed over.
+    """
+    named = _named()
+    if named.problems:
+        raise StageFailure(
+            FailureClass.TOOLS_MISSING,
+            f"${Origin.ENVIRONMENT} names {named.folder}, which cannot be used: {'; '.join(named.problems)}",
+            f"Unset {Origin.ENVIRONMENT}, or let it name a folder laid out as docs/installation.md says.",
+        )
+    return named.tools or _on_path().tools or _cached().tools
 
 
 def find_tools() -> Tools:
-    """The tools to use: of ``$TUNESMITH_LLAMA_CPP``, else of ``PATH``, else of our own build in the cache.
-
-    Raises ToolsMissing where a named folder cannot be used (it is never silently passed over), and where nothing
-    was found at all.
-    """
-    named = os.environ.get(Origin.ENVIRONMENT.value)
-    if named:
-        return _tools_of_named(_probed(Origin.ENVIRONMENT, Path(named).expanduser()))
-    if (on_path := _probed(Origin.PATH, _folder_on_path())).tools:
-        return on_path.tools
-    if (cached := _cached()).tools:
-        return cached.tools
-    why = "".join(f"; {on_path.folder} is not used, since {problem}" for problem in on_path.problems[:1])
+    """As `installed_tools`, but raises ToolsMissing where there are none, too."""
+    if tools := installed_tools():
+        return tools
+    on_path = _on_path()
+    why = "".join(f" ({on_path.folder} is not used: {problem})" for problem in on_path.problems[:1])
     raise StageFailure(
         FailureClass.TOOLS_MISSING,
-        f"llama.cpp's tools are neither on PATH nor in {built_folder()}{why}",
-        "Run 'tunesmith doctor --fix': it builds them once into the cache (about 10 minutes on 2 cores). Or name "
-        f"a folder that has them in ${Origin.ENVIRONMENT}.",
+        f"llama.cpp's tools are neither on PATH{why} nor in {built_folder()}",
+        "Build them once: python -m tunesmith.llama_cpp (about 10 minutes on 2 cores). Or name a folder that has "
+        f"them in {Origin.ENVIRONMENT}.",
     )
 
 
-def _tools_of_named(candidate: Candidate) -> Tools:
-    if candidate.tools is None:
-        raise StageFailure(
-            FailureClass.TOOLS_MISSING,
-            f"${Origin.ENVIRONMENT} names {candidate.folder}, which cannot be used: {'; '.join(candidate.problems)}",
-            f"Unset {Origin.ENVIRONMENT}, or let it name a folder laid out as docs/installation.md says.",
-        )
-    return candidate.tools
+def _named() -> Candidate:
+    folder = os.environ.get(Origin.ENVIRONMENT.value)
+    return _probed(Origin.ENVIRONMENT, Path(folder).expanduser().absolute() if folder else None)
 
 
-def _folder_on_path() -> Path | None:
+def _on_path() -> Candidate:
     """The folder that holds the ``bin`` of the first llama-quantize on PATH, links followed."""
     found = shutil.which("llama-quantize")
-    return Path(found).resolve().parent.parent if found else None
+    return _probed(Origin.PATH, Path(found).resolve().parent.parent if found else None)
 
 
 def _probed(origin: Origin, folder: Path | None) -> Candidate:

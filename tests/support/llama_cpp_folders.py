@@ -1,0 +1,26 @@
+"""Folders laid out like llama.cpp's tools, made of scripts that answer --help and --version."""
+
+from pathlib import Path
+
+from tunesmith.llama_cpp.probe import NEEDED_OPTIONS
+from tunesmith.llama_cpp.tools import COMPANIONS, EXECUTABLES, LIBRARIES, SCRIPTS
+
+VERSION = "version: 0.5.0-dev (build 11312, commit 0c1e57098)"
+
+
+def a_tools_folder(folder: Path, *, without_options: tuple[str, ...] = (), version: str = VERSION) -> Path:
+    """A whole folder whose tools name every option that we need, but for `without_options`."""
+    for name, tool in EXECUTABLES.items():
+        options = [option for option in NEEDED_OPTIONS[name] if option not in without_options]
+        a_script(folder / tool, f'[ "$1" = --version ] && echo "{version}" || echo "usage: {" ".join(options)}"')
+    for part in (*SCRIPTS.values(), *COMPANIONS, LIBRARIES["libllama"]):
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+        (folder / part).touch()
+    return folder
+
+
+def a_script(path: Path, body: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
