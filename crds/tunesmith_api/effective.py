@@ -1,0 +1,242 @@
+"""Every setting with its value and where that came from: the spec's own, the family's, or what the rules here choose."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith_api import families
+from tunesmith_api.families import Family
+from tunesmith_api.measuring import EVALUATION_PERCENT
+from tunesmith_api.resolved import Resolved, ResolvedDataset
+from tunesmith_api.settings import (
+    CONTEXT_LENGTH,
+    AnswerSettings,
+    BaselineSettings,
+    ConvertSettings,
+    DatasetSettings,
+    EvaluateSettings,
+    HubSettings,
+    ImatrixSettings,
+    LoraSettings,
+    PrepareSettings,
+    PublishSettings,
+    QuantizeSettings,
+    TrainSettings,
+)
+from tunesmith_api.spec import Dataset, Engine, ImatrixMode, JobSpec, Method, Optimizer
+
+# Windows of 512 tokens for perplexity and KL divergence: below 32 noise exceeds what is measured (llama.cpp PR 7150).
+GATE_CHUNKS = 40
+# The baseline's logits are bounded: 40 windows of the largest vocabulary in use (262,144) take 5.4 GB (P65).
+LOGITS_BYTES = 6 << 30
+# How long an answer may get: the longest that a small model on a device is asked for in one go, in tokens.
+MAX_NEW_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The settings of every stage, resolved."""
+
+    prepare: PrepareSettings
+    train: TrainSettings
+    convert: ConvertSettings
+    imatrix: ImatrixSettings
+    imatrix_mode: ImatrixMode
+    baseline: BaselineSettings
+    evaluate: EvaluateSettings
+    publish: PublishSettings
+
+    def quantize(self, type_: str) -> QuantizeSettings:
+        """The settings of one quantization."""
+        return QuantizeSettings(type=type_, answers=self.evaluate.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line of ``tunesmith plan``: a field's path below spec, its value, and where it came from."""
+
+    path: str
+    value: Any
+    origin: str
+
+
+def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effective:
+    """All stages' settings, a pure function of spec, resolved sources and the family's data."""
+    family = families.load(resolved.model.family)
+    train = train_settings(spec, resolved, family)
+    answers = AnswerSettings(
+        prompts=spec.evaluation.prompts,
+        metric=spec.evaluation.metric,
+        max_new_tokens=min(MAX_NEW_TOKENS, train.max_sequence_length),
+        seed=train.seed,
+    )
+    hub = spec.publish.hub
+    return Effective(
+        prepare=_prepare(spec, resolved, train),
+        train=train,
+        convert=ConvertSettings(
+            base_source=resolved.model.uri,
+            base_revision=resolved.model.revision,
+            base_digest=resolved.model.digest,
+            dataset_digests=tuple(dataset.digest for dataset in resolved.datasets),
+            method=train.method,
+            adapter_gguf=family.adapter_gguf and train.method is not Method.FULL,
+        ),
+        imatrix=ImatrixSettings(chunks=spec.imatrix.chunks),
+        imatrix_mode=spec.imatrix.mode,
+        baseline=BaselineSettings(chunks=GATE_CHUNKS, max_bytes=LOGITS_BYTES),
+        evaluate=EvaluateSettings(answers=answers),
+        publish=PublishSettings(
+            job_name=job_name,
+            gates=spec.gates,
+            hub=None if hub is None else HubSettings(repo=hub.repo, private=hub.private, files=hub.files),
+            context_length=train.max_sequence_length,
+            system_prompt=spec.training.system_prompt,
+        ),
+    )
+
+
+def train_settings(spec: JobSpec, resolved: Resolved, family: Family) -> TrainSettings:
+    """The training's settings with the family's values where the spec is silent."""
+    training, defaults = spec.training, family.training
+    method = training.method
+    rate = training.learning_rate
+    if rate is None:
+        rate = 0.0 if method is Method.NONE else defaults.learning_rate.of(method.value)
+    return TrainSettings(
+        method=method,
+        engine=_engine(spec, family),
+        epochs=training.epochs if training.epochs is not None else defaults.epochs,
+        max_steps=training.max_steps,
+        max_sequence_length=min(training.max_sequence_length, resolved.model.dimensions.max_position_embeddings),
+        learning_rate=rate,
+        scheduler=training.scheduler,
+        warmup_ratio=training.warmup_ratio,
+        weight_decay=training.weight_decay,
+        optimizer=_optimizer(spec),
+        effective_batch_size=training.effective_batch_size,
+        packing=training.packing,
+        seed=training.seed,
+        eval_every=training.eval_every,
+        keep_best=training.keep_best,
+        early_stopping=training.early_stopping,
+        lora=_lora(spec, family) if method in (Method.LORA, Method.QLORA) else None,
+        attention=family.attention,
+        start_adapter=None if resolved.adapter is None else resolved.adapter.digest,
+    )
+
+
+def _engine(spec: JobSpec, family: Family) -> Engine:
+    if spec.training.engine is not Engine.AUTO:
+        return spec.training.engine
+    return Engine.UNSLOTH if spec.training.gpu is not None and family.unsloth else Engine.TRANSFORMERS
+
+
+def _optimizer(spec: JobSpec) -> Optimizer:
+    if spec.training.optimizer is not Optimizer.AUTO:
+        return spec.training.optimizer
+    paged = spec.training.method is Method.QLORA and spec.training.gpu is not None
+    return Optimizer.PAGED_ADAMW_8BIT if paged else Optimizer.ADAMW
+
+
+def _lora(spec: JobSpec, family: Family) -> LoraSettings:
+    lora, defaults = spec.training.lora, family.training
+    if lora is None:
+        return LoraSettings(
+            rank=defaults.rank, alpha=defaults.alpha, dropout=defaults.dropout, target_modules=family.lora_targets
+        )
+    rank = lora.rank or defaults.rank
+    return LoraSettings(
+        rank=rank,
+        # The family's alpha belongs to the family's rank: another rank keeps the ratio.
+        alpha=lora.alpha or max(1, round(defaults.alpha * rank / defaults.rank)),
+        dropout=lora.dropout,
+        target_modules=lora.target_modules or family.lora_targets,
+        rs_lora=lora.rs_lora,
+    )
+
+
+def _prepare(spec: JobSpec, resolved: Resolved, train: TrainSettings) -> PrepareSettings:
+    held_out = spec.evaluation.dataset
+    percent = None if held_out is not None else spec.evaluation.percent or EVALUATION_PERCENT
+    return PrepareSettings(
+        datasets=tuple(_dataset(*pair) for pair in zip(spec.datasets, resolved.datasets, strict=True)),
+        evaluation=None if held_out is None or not resolved.evaluation else _dataset(held_out, resolved.evaluation),
+        evaluation_percent=percent,
+        max_sequence_length=train.max_sequence_length,
+        system_prompt=spec.training.system_prompt,
+        on_invalid_rows=spec.on_invalid_rows,
+        on_too_long=spec.on_too_long,
+        seed=train.seed,
+        family=resolved.model.family,
+    )
+
+
+def _dataset(dataset: Dataset, resolved: ResolvedDataset) -> DatasetSettings:
+    return DatasetSettings(
+        digest=resolved.digest,
+        config=dataset.config,
+        split=dataset.split,
+        format=dataset.format,
+        columns=dataset.columns,
+        weight=dataset.weight,
+        max_examples=dataset.max_examples,
+    )
+
+
+def settings_table(manifest: Mapping[str, Any], spec: JobSpec, resolved: Resolved) -> tuple[Setting, ...]:
+    """Every field of the spec with its value and origin: manifest, default, family, or the rule that chose it.
+
+    `manifest` is what the user wrote, before any default.
+    """
+    family = families.load(resolved.model.family)
+    chosen = _chosen(train_settings(spec, resolved, family), spec)
+    written = _flat(manifest.get("spec") or {})
+    table = []
+    for path, value in {**_flat(spec.to_json_dict()), **{path: value for path, (value, _) in chosen.items()}}.items():
+        if path in written and path not in _CLAMPED:
+            origin = "manifest"
+        elif path in chosen:
+            origin = chosen[path][1].format(family=family.name)
+        else:
+            origin = "default"
+        table.append(Setting(path, value, origin))
+    return tuple(sorted(table, key=lambda setting: setting.path))
+
+
+_CLAMPED = {"training.maxSequenceLength"}
+
+
+def _chosen(train: TrainSettings, spec: JobSpec) -> dict[str, tuple[Any, str]]:
+    own = spec.training.max_sequence_length == train.max_sequence_length
+    chosen: dict[str, tuple[Any, str]] = {
+        "training.engine": (train.engine.value, "chosen: Unsloth where a GPU is asked for, else Transformers"),
+        "training.epochs": (train.epochs, "family {family}"),
+        "training.learningRate": (train.learning_rate, "family {family}"),
+        "training.optimizer": (train.optimizer, "chosen: PagedAdamW8bit for QLoRA on a GPU, else AdamW"),
+        "training.maxSequenceLength": (
+            train.max_sequence_length,
+            ("manifest" if "max_sequence_length" in spec.training.model_fields_set else "default")
+            if own
+            else "limited by what the model can read",
+        ),
+    }
+    if spec.evaluation.dataset is None and spec.evaluation.percent is None:
+        chosen["evaluation.percent"] = (EVALUATION_PERCENT, "default")
+    if train.lora is not None:
+        chosen |= {
+            "training.lora.rank": (train.lora.rank, "family {family}"),
+            "training.lora.alpha": (train.lora.alpha, "family {family}"),
+            "training.lora.targetModules": (list(train.lora.target_modules), "family {family}"),
+        }
+    return chosen
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        parts = [_flat(item, f"{path}.{name}" if path else name) for name, item in value.items()]
+        return {name: item for part in parts for name, item in part.items()}
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        parts = [_flat(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return {name: item for part in parts for name, item in part.items()}
+    return {path: value}

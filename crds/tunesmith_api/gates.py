@@ -1,0 +1,126 @@
+"""Whether a measured file is good enough: pure functions of figures and thresholds (contract 9 of the design)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tunesmith_api.spec import Gates
+
+
+class Verdict(StrEnum):
+    """What a gate says. Inconclusive never fails a job: the figure is missing or its error bar spans the threshold."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    INCONCLUSIVE = "Inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """One gate's verdict with the numbers behind it, in the figure's own unit."""
+
+    name: str
+    verdict: Verdict
+    value: float | None
+    error: float | None
+    threshold: float
+    ideal: bool | None = None
+
+    def to_json_dict(self) -> dict[str, object]:
+        """The JSON form for report and status."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "value": self.value,
+            "error": self.error,
+            "threshold": self.threshold,
+            "ideal": self.ideal,
+        }
+
+
+# A figure is judged at its value plus two standard errors: the upper end of a 95 % interval (pipeline notes on P66;
+# llama.cpp's tools print one standard error behind the plus-minus sign).
+STANDARD_ERRORS = 2.0
+
+
+def upper_gate(name: str, figure: Mapping[str, Any] | None, threshold: float, ideal: float | None = None) -> GateResult:
+    """Pass when the upper end of the error bar stays below `threshold`.
+
+    Failed only when even the figure itself reaches the threshold; in between the measurement is too coarse to tell.
+    """
+    value, error = _numbers(figure)
+    if value is None:
+        return GateResult(name, Verdict.INCONCLUSIVE, None, None, threshold)
+    upper = value + STANDARD_ERRORS * (error or 0.0)
+    verdict = _verdict(upper < threshold, value >= threshold)
+    return GateResult(name, verdict, value, error, threshold, None if ideal is None else upper < ideal)
+
+
+def lower_gate(name: str, figure: Mapping[str, Any] | None, threshold: float) -> GateResult:
+    """Pass when the lower end of the error bar stays at or above `threshold`; the mirror of `upper_gate`."""
+    value, error = _numbers(figure)
+    if value is None:
+        return GateResult(name, Verdict.INCONCLUSIVE, None, None, threshold)
+    verdict = _verdict(value - STANDARD_ERRORS * (error or 0.0) >= threshold, value < threshold)
+    return GateResult(name, verdict, value, error, threshold)
+
+
+def _verdict(passed: bool, failed: bool) -> Verdict:
+    if passed:
+        return Verdict.PASSED
+    return Verdict.FAILED if failed else Verdict.INCONCLUSIVE
+
+
+def _numbers(figure: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
+    if figure is None or figure.get("value") is None:
+        return None, None
+    value = float(figure["value"])
+    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124  # the NaN test
+        # A file whose perplexity is no number at all is as bad as can be, not unknown.
+        return float("inf"), None
+    error = figure.get("error")
+    return value, None if error is None else float(error)
+
+
+def judge(gates: Gates, figures: Mapping[str, Any]) -> tuple[GateResult, ...]:
+    """All gates that apply to one quantized file, from its figures.json."""
+    results = [
+        upper_gate(
+            "maxPerplexityIncrease",
+            figures.get("perplexityIncrease"),
+            gates.max_perplexity_increase,
+            gates.ideal_perplexity_increase,
+        ),
+        upper_gate("maxLogPerplexityIncrease", figures.get("logPerplexityIncrease"), gates.max_log_perplexity_increase),
+    ]
+    if gates.max_kl_divergence is not None:
+        divergence = figures.get("klDivergence") or {}
+        results.append(
+            upper_gate(
+                "maxKLDivergence",
+                {"value": divergence.get("mean"), "error": divergence.get("error")},
+                gates.max_kl_divergence,
+            )
+        )
+    if gates.min_same_top is not None:
+        results.append(lower_gate("minSameTop", figures.get("sameTop"), gates.min_same_top))
+    stopped = _stopped(figures.get("chat"))
+    if stopped is not None:
+        results.append(lower_gate("minAnswersStopped", {"value": stopped}, gates.min_answers_stopped))
+    return tuple(results)
+
+
+def _stopped(chat: Mapping[str, Any] | None) -> float | None:
+    if not chat or not chat.get("answered"):
+        return None
+    return float(chat.get("stopped", 0)) / float(chat["answered"])
+
+
+def worst(results: Sequence[GateResult]) -> Verdict:
+    """The verdict on a file: failed if any gate failed, else inconclusive if any is, else passed."""
+    verdicts = {result.verdict for result in results}
+    for verdict in (Verdict.FAILED, Verdict.INCONCLUSIVE):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.PASSED

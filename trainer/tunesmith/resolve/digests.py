@@ -1,0 +1,40 @@
+"""Files become digests: a sha256 of each, remembered by inode, size and mtime, and one over all of them."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tunesmith.cache import cache_dir
+from tunesmith_api.keys import canonical_json
+from tunesmith_api.resolved import ResolvedFile
+
+
+def combined(files: Iterable[ResolvedFile]) -> str:
+    """``sha256:`` over the sorted (path, size, digest) of all files: the identity of a source of several files."""
+    listing = sorted((file.path, file.size, file.digest) for file in files)
+    return "sha256:" + hashlib.sha256(canonical_json(listing)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """``sha256:`` of a file's bytes; a file that has not changed since it was hashed last is not read again."""
+    stat = path.stat()
+    identity = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
+    remembered = _index_file(identity)
+    try:
+        return str(json.loads(remembered.read_text())["digest"])
+    except (OSError, ValueError, KeyError):
+        pass
+    with path.open("rb") as file:
+        digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    partial = remembered.with_name(f"{remembered.name}.{os.getpid()}")
+    partial.write_text(json.dumps({"digest": digest}))
+    partial.replace(remembered)
+    return digest
+
+
+def _index_file(identity: str) -> Path:
+    name = hashlib.sha256(identity.encode()).hexdigest()
+    return cache_dir() / "digests" / name[:2] / name

@@ -1,0 +1,49 @@
+"""A source's URI becomes its parts: scheme, place and path."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from tunesmith_api.failures import FailureClass, StageFailure
+
+
+class Scheme(StrEnum):
+    """Where a source can be."""
+
+    HF = "hf"
+    S3 = "s3"
+    HTTPS = "https"
+    PVC = "pvc"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`place` is the hub repository, the bucket, the host or the claim; `path` what follows (a file's own path)."""
+
+    scheme: Scheme
+    place: str
+    path: str
+    uri: str
+
+
+def parse_source(uri: str) -> Source:
+    """The parts of a URI that the spec's pattern has let through; `SpecInvalid` otherwise."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme not in set(Scheme):
+        raise StageFailure(FailureClass.SPEC_INVALID, f"{uri!r} is not a source: use hf://, s3://, https://, pvc:// or file://")
+    if scheme == Scheme.FILE:
+        return Source(Scheme.FILE, "", rest, uri)
+    if scheme == Scheme.HF:
+        parts = rest.strip("/").split("/")
+        if len(parts) != 2:  # noqa: PLR2004  # org and name
+            raise StageFailure(FailureClass.SPEC_INVALID, f"{uri!r} is not a hub repository: use hf://org/name")
+        return Source(Scheme.HF, "/".join(parts), "", uri)
+    place, _, path = rest.partition("/")
+    return Source(Scheme(scheme), place, path, uri)
+
+
+def local_path(source: Source, base: Path) -> Path:
+    """Where a ``file://`` source is: its path, taken from the manifest's folder `base` where it is relative."""
+    path = Path(source.path).expanduser()
+    return path if path.is_absolute() else base / path

@@ -1,0 +1,35 @@
+"""A Secret's name becomes a folder of files: mounted in a pod, a folder under ``$TUNESMITH_SECRETS`` on a laptop."""
+
+import os
+from pathlib import Path
+
+from tunesmith.cache import config_dir
+from tunesmith_api.failures import FailureClass, StageFailure
+
+
+def secrets_root() -> Path:
+    """``$TUNESMITH_SECRETS``, else ``secrets`` in the user's config folder (contract 7)."""
+    if own := os.environ.get("TUNESMITH_SECRETS"):
+        return Path(own).expanduser()
+    return config_dir() / "secrets"
+
+
+def secret_folder(name: str | None, root: Path | None = None) -> Path | None:
+    """The folder of a Secret, None where the manifest names none; `SecretMissing` where it names one that is absent."""
+    if name is None:
+        return None
+    folder = (root or secrets_root()) / name
+    if not folder.is_dir():
+        raise StageFailure(
+            FailureClass.SECRET_MISSING,
+            f"the Secret {name!r} is not there",
+            f"Create it in the job's namespace; locally make the folder {folder} with one file per key.",
+        )
+    return folder
+
+
+def secret_value(folder: Path | None, key: str) -> str | None:
+    """One key of a Secret without the newline that editors add, None where it is not set."""
+    if folder is None or not (folder / key).is_file():
+        return None
+    return (folder / key).read_text().strip()

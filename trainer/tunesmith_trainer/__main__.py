@@ -1,0 +1,55 @@
+"""``python -m tunesmith_trainer STAGE --request FILE --result FILE``: one stage, alone in its process (contract 1)."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.stages import Stage, StageRequest, StageResult, failure_of
+from tunesmith_trainer.frame import execute
+
+
+def main() -> int:
+    """Run one stage; the exit code is the failure class's (contract 10), 0 when its outputs are whole in the store."""
+    parser = argparse.ArgumentParser(prog="tunesmith_trainer", description=main.__doc__)
+    parser.add_argument("stage", choices=[stage.value for stage in Stage])
+    parser.add_argument("--request", type=Path, required=True)
+    parser.add_argument("--result", type=Path, required=True)
+    call = parser.parse_args()
+    stage = Stage(call.stage)
+    try:
+        request = _read(call.request, stage)
+    except StageFailure as error:
+        result = StageResult(stage=stage, failure=failure_of(error, stage))
+        code = error.exit_code
+    else:
+        result, code = execute(request, Path.cwd())
+    _write(call.result, result)
+    return code
+
+
+def _read(path: Path, stage: Stage) -> StageRequest:
+    try:
+        request = StageRequest.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        message = f"the stage request {path.name} cannot be read or is of another version: {error}"
+        raise StageFailure(FailureClass.INTERNAL, message) from error
+    if request.stage is not stage:
+        raise StageFailure(FailureClass.INTERNAL, f"the request is for {request.stage}, the call for {stage}")
+    return request
+
+
+def _write(path: Path, result: StageResult) -> None:
+    text = result.model_dump_json(by_alias=True, exclude_none=True)
+    if path.exists() and not path.is_file():
+        path.write_text(text)  # a termination-message device: cannot be replaced by rename
+        return
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
