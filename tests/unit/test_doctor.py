@@ -1,0 +1,117 @@
+"""What 'tunesmith doctor' finds, and what it says where something is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from support.llama_cpp_folders import a_tools_folder
+from tunesmith.doctor import (
+    GIB,
+    Finding,
+    Report,
+    Verdict,
+    disk_finding,
+    examine,
+    gpu_finding,
+    package_finding,
+    parse_cpuinfo,
+    tools_finding,
+)
+from tunesmith.llama_cpp.find import candidates
+
+
+def test_this_machine_is_examined_whole() -> None:
+    """Python, packages of each extra, llama.cpp, processor, memory, disk and GPU are all looked at, and are JSON."""
+    report = examine()
+
+    subjects = [finding.subject for finding in report.findings]
+    assert {"Python", "llama.cpp", "processor", "memory", "disk", "GPU"} <= set(subjects)
+    assert json.loads(json.dumps(report.to_json_dict()))["ready"] is True
+
+
+def test_a_package_that_is_absent_or_too_old_is_named_with_the_cure() -> None:
+    """The finding says what is asked for and what is there; packages that fit are not complained about."""
+    asked = [Requirement("torch>=2.13; extra == 'trainer'"), Requirement("trl>=1.15"), Requirement("peft>=0.21")]
+
+    finding = package_finding("trainer", asked, {"torch": "2.9.1", "peft": "0.21.2"}.get)
+
+    assert finding.verdict is Verdict.MISSING
+    assert finding.detail == "asked for: torch>=2.13 (2.9.1), trl>=1.15 (absent)"
+    assert finding.hint == "pip install 'tunesmith[trainer]'"
+    assert finding.facts == {"torch": "2.9.1", "trl": None, "peft": "0.21.2"}
+
+
+def test_tools_that_are_absent_come_with_the_commands_that_make_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """System packages first, then the build."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path))
+    monkeypatch.delenv("TUNESMITH_LLAMA_CPP", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    finding = tools_finding(candidates(), ["cmake", "g++"])
+
+    assert finding.verdict is Verdict.MISSING
+    assert finding.hint.startswith("apt-get install --yes cmake g++; then python -m tunesmith.llama_cpp")
+
+
+def test_a_named_folder_that_is_broken_is_missing_even_if_the_cache_has_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doctor says what a run would say: a named folder is never passed over."""
+    broken = a_tools_folder(tmp_path / "broken", without_options=("--dry-run",))
+    monkeypatch.setenv("TUNESMITH_LLAMA_CPP", str(broken))
+
+    finding = tools_finding(candidates(), [])
+
+    assert finding.verdict is Verdict.MISSING
+    assert "bin/llama-quantize has no --dry-run" in finding.detail
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(10 * GIB, Verdict.OK), (10 * GIB - 1, Verdict.NOTE)])
+def test_little_disk_is_noted(free: int, verdict: Verdict) -> None:
+    """Ten GiB is enough for a demo; less is said, but forbids nothing."""
+    assert disk_finding(Path("/cache"), free).verdict is verdict
+
+
+def test_gpus_are_read_from_the_driver() -> None:
+    """Product and memory, one line per GPU; shared memory has no figure."""
+    finding = gpu_finding("NVIDIA H100 80GB HBM3, 81559, 570.86.15\nNVIDIA GB10, [N/A], 570.86.15\n")
+
+    assert finding.verdict is Verdict.OK
+    assert [gpu["memoryMiB"] for gpu in finding.facts["gpus"]] == [81559, None]
+
+
+@pytest.mark.parametrize("answer", [None, "", "\n"])
+def test_no_gpu_is_a_note_and_no_fault(answer: str | None) -> None:
+    """Training runs on a processor, too."""
+    assert gpu_finding(answer).verdict is Verdict.NOTE
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "flags"),
+    [
+        (
+            "model name\t: AMD EPYC\nflags\t\t: fpu avx2 fma\n\nmodel name\t: other\nflags\t: fpu\n",
+            "AMD EPYC",
+            ["avx2", "fma"],
+        ),
+        ("processor\t: 0\nFeatures\t: fp asimd sve\n", None, ["asimd", "sve"]),
+    ],
+)
+def test_the_first_processor_speaks_for_all(text: str, name: str | None, flags: list[str]) -> None:
+    """x86 says 'flags', ARM says 'Features' and has no model name."""
+    model, found = parse_cpuinfo(text)
+
+    assert flags == found
+    assert name in (model, None)
+
+
+def test_a_machine_that_lacks_something_is_not_ready() -> None:
+    """Notes do not count, missing things do."""
+    note = Finding("GPU", Verdict.NOTE, "none")
+
+    assert Report((note,)).ready
+    assert not Report((note, Finding("llama.cpp", Verdict.MISSING, "no tools"))).ready
