@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: help setup prerequisites tools demo test test-all lint types generate check-generated lock bench clean
+.PHONY: help setup prerequisites tools demo test test-all lint style imports types generate check-generated lock bench clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,9 +58,13 @@ test: setup  ## the fast tests
 test-all: setup  ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-lint: $(VENV)/synced  ## style and import rules
+lint: style imports  ## style and import rules
+
+style: $(VENV)/synced
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+imports: $(VENV)/synced
 	$(BIN)/lint-imports
 
 types: $(VENV)/synced  ## mypy, strict
