@@ -49,6 +49,7 @@ class StoreLocation(Api):
     endpoint: str | None = None
     region: str | None = None
     secret: str | None = None
+    ca_secret: str | None = None
     namespace: str = "default"
 
 

@@ -32,9 +32,9 @@ def open_store(location: StoreLocation, secrets: Path | None = None) -> Store:
     parts = urlsplit(location.uri)
     match parts.scheme:
         case "s3":
-            from tunesmith.store.s3 import S3Store
+            from tunesmith.store.s3 import open_s3
 
-            return S3Store.at(location, secrets)
+            return open_s3(location, secrets)
         case "file" if parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
             return FolderStore(Path(unquote(parts.path)))
         case "" if location.uri:

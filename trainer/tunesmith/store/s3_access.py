@@ -1,0 +1,125 @@
+"""How an S3 service is reached: a location, a secret folder and the environment go in, address and credentials come out."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from minio.credentials import (
+    AWSConfigProvider,
+    ChainedProvider,
+    EnvAWSProvider,
+    EnvMinioProvider,
+    IamAwsProvider,
+    Provider,
+    StaticProvider,
+)
+
+from tunesmith.cache import config_dir
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.stages import StoreLocation
+
+# What most services other than Amazon's take as their region (MinIO's and SeaweedFS's default).
+_DEFAULT_REGION = "us-east-1"
+
+# Set by Amazon's own agents where a pod or container has a role (AWS SDK reference, "container credential provider"
+# and "assume role with web identity"); without them asking for a role would only wait for a network that is not there.
+_ROLE_VARIABLES = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Address:
+    """One prefix in one bucket of one service; `region` None means that the service is asked."""
+
+    host: str
+    secure: bool
+    region: str | None
+    bucket: str
+    prefix: str
+
+
+def s3_address(location: StoreLocation, environment: Mapping[str, str]) -> S3Address:
+    """The address of an ``s3://bucket/prefix`` location (`SpecInvalid` if it is none).
+
+    An endpoint without a scheme is https; without an endpoint it is the environment's, else Amazon S3.
+    """
+    parts = urlsplit(location.uri)
+    if not parts.netloc:
+        raise StageFailure(FailureClass.SPEC_INVALID, f"the store {location.uri!r} names no bucket")
+    region = location.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    endpoint = (
+        location.endpoint or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
+    )
+    prefix = parts.path.strip("/")
+    if not endpoint:
+        host = f"s3.{region}.amazonaws.com" if region else "s3.amazonaws.com"
+        return S3Address(host, True, region, parts.netloc, prefix)
+    service = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
+    if service.scheme not in {"http", "https"} or not service.netloc or service.path.strip("/") or service.username:
+        raise StageFailure(
+            FailureClass.SPEC_INVALID,
+            "the store's endpoint is not an address of the form http://host:port or https://host:port",
+        )
+    return S3Address(service.netloc, service.scheme == "https", region or _DEFAULT_REGION, parts.netloc, prefix)
+
+
+def secrets_root(secrets: Path | None) -> Path:
+    """The folder that holds one folder per Secret: given, ``$TUNESMITH_SECRETS``, else in the user's configuration."""
+    if secrets is not None:
+        return secrets
+    own = os.environ.get("TUNESMITH_SECRETS")
+    return Path(own).expanduser() if own else config_dir() / "secrets"
+
+
+def s3_credentials(location: StoreLocation, secrets: Path | None) -> Provider:
+    """Credentials out of the named Secret, else out of the usual environment and files of S3 (`SecretMissing`)."""
+    if location.secret is not None:
+        folder = secrets_root(secrets) / location.secret
+        return StaticProvider(
+            _secret_value(folder, "accessKey", location.secret), _secret_value(folder, "secretKey", location.secret)
+        )
+    if any(os.environ.get(name) for name in _ROLE_VARIABLES):
+        return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()])
+    provider = ChainedProvider([EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()])
+    try:
+        provider.retrieve()
+    except ValueError as error:
+        raise StageFailure(
+            FailureClass.SECRET_MISSING,
+            f"there are no credentials for the store {location.uri}",
+            "Name a Secret with accessKey and secretKey in spec.store.secretRef, or set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY.",
+        ) from error
+    return provider
+
+
+def ca_file(location: StoreLocation, secrets: Path | None) -> Path | None:
+    """The certificate authority of the service: ``ca.crt`` of its own Secret, else of the credentials' one."""
+    if location.ca_secret is not None:
+        file = secrets_root(secrets) / location.ca_secret / "ca.crt"
+        if not file.is_file():
+            raise _missing(location.ca_secret, "ca.crt")
+        return file
+    if location.secret is None:
+        return None
+    file = secrets_root(secrets) / location.secret / "ca.crt"
+    return file if file.is_file() else None
+
+
+def _secret_value(folder: Path, key: str, secret: str) -> str:
+    try:
+        value = (folder / key).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _missing(secret, key) from error
+    if not value:
+        raise _missing(secret, key)
+    return value
+
+
+def _missing(secret: str, key: str) -> StageFailure:
+    return StageFailure(FailureClass.SECRET_MISSING, f"the store's Secret {secret!r} has no key {key!r}")
