@@ -1,0 +1,29 @@
+"""The commands together, and what every error becomes: a sentence and an exit code (0, 1, 2 or 130)."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from tunesmith.cli import run
+from tunesmith.cli.errors import exit_code, tell
+from tunesmith_api.failures import StageFailure
+
+app = typer.Typer(
+    name="tunesmith",
+    help="From a base model and a dataset to small, measured, ready-to-ship GGUF files.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+
+
+def main() -> None:
+    """The entry point of ``tunesmith``."""
+    try:
+        app()
+    except StageFailure as error:
+        tell(error, Console(stderr=True))
+        sys.exit(exit_code(error))

@@ -1,0 +1,159 @@
+"""From a validation error of a model to what a person reads; the schema of the CRD says what would have been right."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from tunesmith.cel import schema_of_jobs
+from tunesmith.problems import Path
+from tunesmith_api.generate.structural import Schema
+from tunesmith_api.placement import DNS_LABEL, LABEL_KEY, LABEL_VALUE, OBJECT_NAME, QUANTITY
+from tunesmith_api.quantizations import ALIASES
+from tunesmith_api.sources import HTTP_URL
+from tunesmith_api.spec import REPOSITORY, STORE_URI
+
+_SHOWN_CHARACTERS = 60
+
+_PATTERNS = {
+    DNS_LABEL: "a name of small letters, digits and '-'",
+    HTTP_URL: "an address such as https://minio.example.org:9000",
+    REPOSITORY: "a repository: org/name",
+    STORE_URI: "s3://bucket/prefix, or file://folder for local runs",
+    OBJECT_NAME: "the name of a Kubernetes object (small letters, digits, '-' and '.')",
+    LABEL_VALUE: "the value of a Kubernetes label (letters, digits, '-', '_' and '.')",
+    LABEL_KEY: "the name of a Kubernetes label, such as example.org/team",
+    QUANTITY: "a Kubernetes quantity, such as 4, 500m or 16Gi",
+}
+
+
+def explain(error: ErrorDetails) -> tuple[Path, str, str]:
+    """The place, what is wrong there and what would be right."""
+    path: Path = tuple(error["loc"])
+    if path and path[-1] == "[key]":
+        return path[:-2], f"{_shown(error['input'])} is no valid name here", f"it must be {_PATTERNS[LABEL_KEY]}"
+    schema = schema_at(path)
+    if error["type"] == "extra_forbidden":
+        return path, "there is no such field", _instead(path)
+    if error["type"] == "missing":
+        return path, "this is missing", f"it must be {allowed(schema)}"
+    if error["type"].endswith("_type") or error["type"] in ("int_from_float", "model_attributes_type"):
+        return path, f"{_shown(error['input'])} is {_kind(error['input'])}", f"it must be {allowed(schema)}"
+    if error["type"] in ("enum", "literal_error"):
+        return path, f"{_shown(error['input'])} is not one of the allowed words", _nearest(error["input"], schema)
+    return path, _out_of_bounds(error), f"it must be {allowed(schema)}"
+
+
+def schema_at(path: Path) -> Schema:
+    """The schema of the field at a path, or an empty one where there is no such field."""
+    schema = schema_of_jobs()
+    for step in path:
+        if isinstance(step, int):
+            schema = schema.get("items", {})
+        else:
+            schema = schema.get("properties", {}).get(step, schema.get("additionalProperties", {}))
+    return schema
+
+
+def allowed(schema: Schema) -> str:
+    """What a field may hold, in words."""
+    if "enum" in schema:
+        return _either(schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return _PATTERNS[QUANTITY]
+    kind = schema.get("type", "")
+    if kind == "string":
+        return _allowed_string(schema)
+    names = ", ".join(schema.get("properties", ()))
+    bounds = _between(schema.get("minimum"), schema.get("maximum"))
+    words = {
+        "integer": f"a whole number {bounds}",
+        "number": f"a number {bounds}",
+        "array": f"a list of {max(1, schema.get('minItems', 0))} to {schema.get('maxItems', 0):,} entries",
+        "boolean": "true or false",
+    }
+    return words.get(kind, f"an object with fields of {names}" if names else "an object of names and values").rstrip()
+
+
+def _allowed_string(schema: Schema) -> str:
+    pattern = schema.get("pattern")
+    length = _between(schema.get("minLength"), schema.get("maxLength")).removeprefix("from ")
+    if pattern in _PATTERNS:
+        return f"{_PATTERNS[pattern]}, {length} characters long"
+    return f"a string of {length} characters" + (f" that matches {pattern}" if pattern else "")
+
+
+def _between(low: float | None, high: float | None) -> str:
+    if high is None:
+        return "" if low is None else f"at least {low:,}"
+    return f"at most {high:,}" if low is None else f"from {low:,} to {high:,}"
+
+
+def _out_of_bounds(error: ErrorDetails) -> str:
+    words = {
+        "greater_than_equal": "is too small",
+        "less_than_equal": "is too large",
+        "string_too_short": "is too short",
+        "string_too_long": "is too long",
+        "too_short": "has too few entries",
+        "too_long": "has too many entries",
+    }
+    return f"{_shown(error['input'])} {words.get(error['type'], 'is not allowed')}"
+
+
+def _nearest(value: object, schema: Schema) -> str:
+    words = [str(word) for word in schema.get("enum", ())]
+    if value in ALIASES and ALIASES[str(value)] in words:
+        return f"{value} is another name of llama.cpp for {ALIASES[str(value)]}: write that"
+    near = _closest(str(value), words)
+    hint = f"; did you mean {near}?" if near else ""
+    return f"it must be {allowed(schema)}{hint}"
+
+
+def _instead(path: Path) -> str:
+    """Where a field that does not exist was probably meant to be."""
+    name = str(path[-1])
+    siblings = list(schema_at(path[:-1]).get("properties", ()))
+    if near := _closest(name, siblings):
+        return f"did you mean {near}?"
+    elsewhere = [place for place, known in _all_fields("", schema_of_jobs()) if _folded(known) == _folded(name)]
+    if elsewhere:
+        return f"did you mean {elsewhere[0]}?"
+    return f"the fields here are {', '.join(siblings)}" if siblings else ""
+
+
+def _all_fields(place: str, schema: Schema) -> Iterator[tuple[str, str]]:
+    for name, field in schema.get("properties", {}).items():
+        if name == "status":
+            continue
+        path = f"{place}.{name}".removeprefix(".")
+        yield path, name
+        yield from _all_fields(path, field)
+        yield from _all_fields(f"{path}[]", field.get("items", {}))
+
+
+def _closest(word: str, words: list[str]) -> str | None:
+    """The word that was probably meant: the same but for case, '-' and '_', or else one that differs little."""
+    folded: Mapping[str, str] = {_folded(known): known for known in words}
+    # 0.75: one slip in four letters; below it difflib offers words that mean something else.
+    near = get_close_matches(_folded(word), folded, n=1, cutoff=0.75)
+    return folded[near[0]] if near else None
+
+
+def _folded(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
+
+
+def _either(words: list[Any]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def _kind(value: object) -> str:
+    words = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
+    return words.get(type(value), "nothing" if value is None else "an object")

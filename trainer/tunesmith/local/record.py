@@ -1,0 +1,80 @@
+"""What an output folder remembers of its job: ``DIR/.tunesmith/status.json``, the local object (contract 2)."""
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.plan import Plan, RecordedKeys
+from tunesmith_api.resolved import Resolved
+from tunesmith_api.schema import Recorded
+from tunesmith_api.stages import StageResult
+
+FOLDER = ".tunesmith"
+FILE = "status.json"
+
+
+class RecordedStage(Recorded):
+    """One stage that has ended well: under which keys, and what it found."""
+
+    keys: RecordedKeys
+    result: StageResult
+
+
+class Record(Recorded):
+    """The local object: its identity, the manifest it was made for, pinned sources, and results by stage name."""
+
+    uid: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    manifest: dict[str, Any]
+    store: str
+    namespace: str
+    resolved: Resolved | None = None
+    stages: dict[str, RecordedStage] = Field(default_factory=dict)
+    phase: str = "Pending"
+    failure: dict[str, Any] | None = None
+
+    def recorded_keys(self) -> dict[str, RecordedKeys]:
+        """What `make_plan` has to keep."""
+        return {name: stage.keys for name, stage in self.stages.items()}
+
+    def with_result(self, plan: Plan, name: str, result: StageResult) -> "Record":
+        """The record once `name` of `plan` has ended well."""
+        planned = plan.stage(name)
+        keys = RecordedKeys(
+            asked=planned.asked, outputs={output.kind.value: output.key for output in planned.outputs}
+        )
+        return self.model_copy(
+            update={"stages": {**self.stages, name: RecordedStage(keys=keys, result=result)}, "failure": None}
+        )
+
+    def without(self, name: str) -> "Record":
+        """The record without one stage's result: it is run again."""
+        return self.model_copy(update={"stages": {key: value for key, value in self.stages.items() if key != name}})
+
+
+def read_record(output: Path) -> Record | None:
+    """The record of an output folder, None if it has none; `SpecInvalid` if it is unreadable."""
+    path = output / FOLDER / FILE
+    if not path.exists():
+        return None
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (ValidationError, ValueError) as error:
+        raise StageFailure(
+            FailureClass.SPEC_INVALID,
+            f"{path} is not the record of a Tunesmith job",
+            "Choose another --output; what is in the store is used again.",
+        ) from error
+
+
+def write_record(output: Path, record: Record) -> None:
+    """Replace the record, whole or not at all."""
+    folder = output / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{FILE}.{os.getpid()}"
+    partial.write_text(json.dumps(record.to_json_dict(), indent=1, ensure_ascii=False))
+    partial.replace(folder / FILE)

@@ -1,0 +1,113 @@
+"""From a manifest's text to a `FineTuneJob`, or to everything that is wrong with it."""
+
+import json
+from pathlib import Path as File
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from tunesmith.cel import find
+from tunesmith.explain import explain
+from tunesmith.kubernetes_yaml import Document, read_documents
+from tunesmith.problems import ManifestInvalid, Path, Problem, render, spell
+from tunesmith_api.spec import API_VERSION, KIND, FineTuneJob
+
+__all__ = ["ManifestInvalid", "Problem", "load_manifest", "parse_manifest", "render"]
+
+
+def load_manifest(file: File) -> FineTuneJob:
+    """Reads a file that holds one FineTuneJob in YAML or JSON.
+
+    Raises ManifestInvalid with all problems and their lines where the file cannot be read or used.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ManifestInvalid([Problem("", f"the file cannot be read: {error.strerror}")], str(file)) from None
+    except UnicodeDecodeError:
+        raise ManifestInvalid([Problem("", "the file is no text in UTF-8")], str(file)) from None
+    return parse_manifest(text, str(file))
+
+
+def parse_manifest(text: str, source: str = "") -> FineTuneJob:
+    """The job that a text describes; `source` names the text in messages. Raises ManifestInvalid."""
+    try:
+        return _job(_only_document(read_documents(text)))
+    except ManifestInvalid as error:
+        raise ManifestInvalid(list(error.problems), source) from None
+
+
+def _only_document(documents: list[Document]) -> Document:
+    if not documents:
+        raise ManifestInvalid([Problem("", "the file is empty", f"it must hold a {KIND}")])
+    if len(documents) > 1:
+        kinds = ", ".join(_kind_of(document.value) for document in documents)
+        what = f"the file holds {len(documents)} objects ({kinds})"
+        raise ManifestInvalid([Problem("", what, f"give the {KIND} a file of its own")])
+    document = documents[0]
+    if not isinstance(document.value, dict):
+        raise ManifestInvalid([Problem("", "this is no Kubernetes object", f"it must be a {KIND}")])
+    problems = list(_type_problems(document))
+    if problems:
+        raise ManifestInvalid(problems)
+    return document
+
+
+def _kind_of(value: Any) -> str:
+    return str(value.get("kind", "unknown")) if isinstance(value, dict) else "unknown"
+
+
+def _type_problems(document: Document) -> list[Problem]:
+    """A file that is about something else has this one problem, not a hundred."""
+    wanted = {"apiVersion": API_VERSION, "kind": KIND}
+    problems = []
+    for field, right in wanted.items():
+        found = document.value.get(field)
+        if found != right:
+            what = "this is missing" if found is None else f"{found} is nothing that Tunesmith can run"
+            problems.append(Problem(field, what, f"it must be {right}", document.lines.get((field,))))
+    return problems
+
+
+def _job(document: Document) -> FineTuneJob:
+    value = _without_nulls(document.value)
+    # The status is the operator's; in a file it is a left-over of 'kubectl get -o yaml'.
+    value.pop("status", None)
+    found: list[tuple[Path, str, str]] = []
+    job: FineTuneJob | None = None
+    try:
+        # As JSON, in strict mode and by the outside names, a value is taken exactly where the API server takes it.
+        job = FineTuneJob.model_validate_json(json.dumps(value), strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+        found += [explain(detail) for detail in details if not _miscounted(detail)]
+    wrong = [path for path, _, _ in found]
+    broken = (violation for violation in find(value) if violation.evaluated or not wrong)
+    found += [(violation.path, violation.message, "") for violation in broken if not _overlaps(violation.path, wrong)]
+    if job is None or found:
+        raise ManifestInvalid([_problem(*problem, document) for problem in found])
+    return job
+
+
+def _miscounted(error: ErrorDetails) -> bool:
+    """Pydantic counts only the valid entries of a list, and then calls it too short; the entries are named anyway."""
+    return error["type"] == "too_short" and bool(error["input"])
+
+
+def _without_nulls(value: Any) -> Any:
+    """The API server takes a field that is null for one that is absent."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _overlaps(path: Path, wrong: list[Path]) -> bool:
+    """Whether a rule at `path` may be broken only since a field in it, or around it, is wrong already."""
+    return any(path[: len(other)] == other or other[: len(path)] == path for other in wrong)
+
+
+def _problem(path: Path, what: str, right: str, document: Document) -> Problem:
+    """With the line of the field or, where it is absent, of what should hold it."""
+    known = next((document.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in document.lines), None)
+    return Problem(spell(path), what, right, known)

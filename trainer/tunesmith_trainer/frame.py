@@ -1,0 +1,204 @@
+"""The frame around every stage: skip what is there, fetch inputs, do the work, commit, log, classify, answer."""
+
+import importlib
+import logging
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tunesmith.llama_cpp import find_tools
+from tunesmith.store import Artifacts, Manifest, open_store
+from tunesmith.store.checkpoints import Checkpoints
+from tunesmith.store.logs import put_log
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.stages import ArtifactReference, Kind, Stage, StageRequest, StageResult, failure_of
+from tunesmith_trainer.classify import classified
+from tunesmith_trainer.gather import gather
+from tunesmith_trainer.made import made_by
+from tunesmith_trainer.report_progress import ProgressPoster, no_progress
+from tunesmith_trainer.work import Outcome, Progress, StageEntry, Work
+
+log = logging.getLogger(__name__)
+LOG_FILE = "stage.log"
+
+
+@dataclass(slots=True)
+class Call:
+    """One call under way: its request, where it works, the store, and whether it is to stop."""
+
+    request: StageRequest
+    scratch: Path
+    artifacts: Artifacts
+    interrupted: threading.Event
+
+    @property
+    def secrets(self) -> Path | None:
+        """The folder that has one folder per Secret."""
+        return None if self.request.secrets is None else Path(self.request.secrets)
+
+
+def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
+    """Run one stage to its result and exit code; never raises."""
+    started = time.monotonic()
+    _log_to(scratch / LOG_FILE)
+    interrupted = threading.Event()
+    artifacts = None
+    try:
+        with _stopping(request.stage, interrupted):
+            secrets = None if request.secrets is None else Path(request.secrets)
+            artifacts = Artifacts(open_store(request.store, secrets), request.store.namespace)
+            result = _run(Call(request, scratch, artifacts, interrupted))
+        code = 0
+    except BaseException as error:  # noqa: BLE001  # the edge of the process: whatever it is becomes a result
+        failure = classified(error)
+        log.error("%s: %s", failure.failure, failure.message)  # noqa: TRY400  # classified, so no traceback is needed
+        result = StageResult(stage=request.stage, name=_variant(request), failure=failure_of(failure, request.stage))
+        code = failure.exit_code
+    if artifacts is not None:
+        _keep_log(request, artifacts, scratch / LOG_FILE)
+    return result.model_copy(update={"seconds": round(time.monotonic() - started, 3)}), code
+
+
+def _run(call: Call) -> StageResult:
+    request = call.request
+    if not request.replace and (found := _all_there(call)) is not None:
+        log.info("%s is in the store already", request.stage)
+        figures = found[0].meta.get("figures", {})
+        return StageResult(stage=request.stage, name=_variant(request), reused=True, figures=figures)
+    if request.stage is Stage.PREPARE:
+        gather(request, call.artifacts, call.scratch)
+    manifests = {reference: call.artifacts.expect(reference.kind, reference.key) for reference in _reads(request)}
+    with _progress(request) as progress:
+        entry: StageEntry = importlib.import_module(f"tunesmith_trainer.{request.stage.value}").run
+        outcome = entry(_work(call, manifests, progress))
+        progress(1.0)
+    _commit(call, outcome, manifests)
+    if request.stage is Stage.TRAIN:
+        _checkpoints(call).drop_all()
+    return StageResult(stage=request.stage, name=_variant(request), figures=dict(outcome.figures))
+
+
+def _all_there(call: Call) -> list[Manifest] | None:
+    found = []
+    for output in call.request.outputs:
+        manifest = call.artifacts.find(output.kind, output.key)
+        if manifest is None:
+            return None
+        found.append(manifest)
+    return found
+
+
+def _reads(request: StageRequest) -> tuple[ArtifactReference, ...]:
+    """The inputs; prepare reads the base that it has just mirrored."""
+    if request.stage is Stage.PREPARE:
+        return tuple(output for output in request.outputs if output.kind is Kind.BASE)
+    return request.inputs
+
+
+def _work(call: Call, manifests: Mapping[ArtifactReference, Manifest], progress: Progress) -> Work:
+    folders = {
+        reference: call.artifacts.open(reference.kind, reference.key, call.scratch / "inputs")
+        for reference in manifests
+    }
+    return Work(
+        request=call.request,
+        inputs={reference.kind: folder for reference, folder in folders.items() if reference.name is None},
+        named={(ref.kind, ref.name): folder for ref, folder in folders.items() if ref.name is not None},
+        meta={reference.kind: manifest.meta for reference, manifest in manifests.items()},
+        scratch=call.scratch,
+        progress=progress,
+        interrupted=call.interrupted,
+        tools=find_tools,
+        checkpoints=_checkpoints(call) if call.request.stage in (Stage.TRAIN, Stage.IMATRIX) else None,
+        secrets=call.secrets,
+    )
+
+
+def _checkpoints(call: Call) -> Checkpoints:
+    return Checkpoints(call.artifacts.store, call.artifacts.namespace, call.request.outputs[0].key)
+
+
+def _commit(call: Call, outcome: Outcome, manifests: Mapping[ArtifactReference, Manifest]) -> None:
+    """Store what was made; the stage's main output last, so that its presence says that all are there."""
+    for output in reversed(call.request.outputs):
+        made = outcome.outputs.get(output.kind)
+        if made is None:
+            continue
+        headline = dict(outcome.figures) if output == call.request.outputs[0] else {}
+        call.artifacts.commit(
+            output.kind,
+            output.key,
+            made.folder,
+            inputs=[manifest for reference, manifest in manifests.items() if reference != output],
+            made=made_by(call.request.stage),
+            meta={**made.meta, "figures": headline},
+            replace=call.request.replace,
+            give=True,
+        )
+
+
+def _variant(request: StageRequest) -> str | None:
+    return request.outputs[0].name if request.outputs else None
+
+
+@contextmanager
+def _progress(request: StageRequest) -> Iterator[Progress]:
+    if request.progress is None:
+        yield no_progress
+        return
+    poster = ProgressPoster(request.progress)
+    try:
+        yield poster
+    finally:
+        poster.close()
+
+
+@contextmanager
+def _stopping(stage: Stage, interrupted: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for an end: training saves at the end of its step, every other stage stops at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        already = interrupted.is_set()
+        interrupted.set()
+        if stage is not Stage.TRAIN and not already:
+            raise StageFailure(FailureClass.INTERRUPTED, f"{stage} was asked to stop")
+
+    before: dict[signal.Signals, Any] = {}
+    for name in (signal.SIGTERM, signal.SIGINT):
+        before[name] = signal.signal(name, stop)
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _log_to(path: Path) -> None:
+    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    # What the libraries say at INFO (each HTTP request, each file) drowns what the stage says.
+    for noisy in ("httpx", "urllib3", "huggingface_hub", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    makers: tuple[Callable[[], logging.Handler], ...] = (logging.StreamHandler, lambda: logging.FileHandler(path))
+    for make in makers:
+        handler = make()
+        handler.setFormatter(form)
+        root.addHandler(handler)
+
+
+def _keep_log(request: StageRequest, artifacts: Artifacts, path: Path) -> None:
+    key = request.outputs[0].key if request.outputs else "none"
+    try:
+        put_log(artifacts.store, artifacts.namespace, (request.stage.value, key, uuid.uuid4().hex), path)
+    except (StageFailure, OSError) as error:
+        # The result is what counts; a store that is away has been reported as such already.
+        log.warning("the log could not be stored: %s", error)
