@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tunesmith_api.schema import Api
 
@@ -12,6 +12,7 @@ from tunesmith_api.schema import Api
 LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 QUANTITY = r"^\+?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)(([KMGTPE]i)|[munkMGTPE]|([eE][-+]?[0-9]+))?$"
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=OBJECT_NAME)]
@@ -21,8 +22,17 @@ LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY)
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=32)]
 Annotations = Annotated[dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=32)]
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+# Kubernetes takes a quantity as a string or as a whole number (IntOrString); here it is a string from then on.
 Quantity = Annotated[
-    Annotated[str, Field(max_length=32, pattern=QUANTITY)] | int,
+    str,
+    Field(min_length=1, max_length=32, pattern=QUANTITY),
+    BeforeValidator(_as_text),
     Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
 Resources = Annotated[dict[LabelKey, Quantity], Field(max_length=16)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from tunesmith_api.measuring import EVALUATION_PERCENT, Evaluation, Gates, Imatrix, ImatrixMode, Metric, OnFailure
-from tunesmith_api.placement import Placement, SecretReference
+from tunesmith_api.placement import DNS_LABEL, OBJECT_NAME, Placement, SecretReference
 from tunesmith_api.quantizations import QUANTIZATIONS, QuantizationType
 from tunesmith_api.rules import Rule, immutable, rules
 from tunesmith_api.schema import Api
@@ -65,6 +65,10 @@ __all__ = [
 API_VERSION = "tunesmith.dev/v1alpha1"
 KIND = "FineTuneJob"
 
+REPOSITORY = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
+# A bucket's name as S3 allows it (3 to 63 characters), then a prefix.
+STORE_URI = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file://.+)$"
+
 
 class OnInvalidRows(StrEnum):
     """What becomes of rows that cannot be read as a conversation."""
@@ -86,9 +90,9 @@ class Metadata(Api):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+    name: Annotated[str, Field(min_length=1, max_length=40, pattern=DNS_LABEL)]
     """The job's name: a DNS label of at most 40 characters, since its Jobs' names begin with it (contract 6)."""
-    namespace: Annotated[str | None, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = None
+    namespace: Annotated[str | None, Field(max_length=63, pattern=DNS_LABEL)] = None
     """The job's namespace; locally the folder of the store, default if unset."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels of the object."""
@@ -99,7 +103,7 @@ class Metadata(Api):
 class Hub(Api):
     """A repository of a model hub that gets a copy."""
 
-    repo: Annotated[str, Field(min_length=3, max_length=193, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+    repo: Annotated[str, Field(min_length=3, max_length=193, pattern=REPOSITORY)]
     """The repository: org/name."""
     private: bool = True
     """Whether a repository that is made is private."""
@@ -121,9 +125,7 @@ class Publish(Api):
 class Store(Api):
     """Where artifacts live; credentials are the keys accessKey and secretKey of the Secret."""
 
-    uri: Annotated[
-        str, Field(min_length=6, max_length=1024, pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file://.+)$")
-    ]
+    uri: Annotated[str, Field(min_length=6, max_length=1024, pattern=STORE_URI)]
     """s3://bucket/prefix, or file://folder for local runs."""
     endpoint: HttpUrl | None = None
     """The S3 service, for example https://minio.example.org:9000; unset: Amazon's."""
@@ -192,7 +194,7 @@ class JobSpec(Api):
     ] = ()
     """Where each stage runs in a cluster and with what."""
     targets: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")], ...],
+        tuple[Annotated[str, Field(min_length=1, max_length=63, pattern=OBJECT_NAME)], ...],
         Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"}),
     ] = ()
     """Devices that the result shall run on, by their names in the reference."""

@@ -93,7 +93,7 @@ def _sentence(rule: dict[str, str]) -> str:
 
 
 def _default(schema: Schema) -> str:
-    if schema.get("default") in (None, {}):
+    if "default" not in schema or schema["type"] == "object":
         return ""
     return f"`{_json(schema['default'])}`"
 
@@ -111,14 +111,18 @@ def _type(schema: Schema) -> str:
     if schema["type"] == "array":
         inner = _type(schema["items"])
         return f"list of {'types' if inner.startswith('a [') else inner}, {_range(schema, 'minItems', 'maxItems')}"
-    if set(schema.get("properties", ())) == {"name"}:
-        return "`{name}`"
-    if "additionalProperties" in schema:
-        return f"map, {_range(schema, 'minProperties', 'maxProperties')}"
+    if schema["type"] == "object":
+        return _object_type(schema)
     if schema["type"] == "string":
         return f"string, {_range(schema, 'minLength', 'maxLength')} characters"
     bounds = _range(schema, "minimum", "maximum")
     return f"{schema['type']}, {bounds}" if bounds else str(schema["type"])
+
+
+def _object_type(schema: Schema) -> str:
+    if "additionalProperties" in schema:
+        return f"map, {_range(schema, 'minProperties', 'maxProperties')}"
+    return "`{name}`" if set(schema["properties"]) == {"name"} else "object"
 
 
 def _range(schema: Schema, least: str, most: str) -> str:

@@ -1,7 +1,7 @@
 """From a pydantic model to a structural schema as apiextensions.k8s.io/v1 wants it: no references, no null.
 
 What a field does without is absent, never null; what has a default says so, and an object whose fields have defaults
-has the default ``{}``, so that the API server fills in the rest. Bounds, descriptions and CEL rules are kept.
+has these as its own. Bounds, descriptions and CEL rules are kept.
 """
 
 from collections.abc import Callable
@@ -67,8 +67,9 @@ def _flatten(node: Schema, definitions: Schema) -> Schema:
     variants = [variant for variant in node.get("anyOf", []) if variant.get("type") != "null"]
     if len(variants) == 1:
         inner = _flatten(variants[0], definitions)
-    elif variants:
-        inner = {"anyOf": [_flatten(variant, definitions) for variant in variants]}
+    if len(variants) > 1:
+        message = f"a structural schema knows no union: {variants}"
+        raise TypeError(message)
     flat = inner | own
     ruled = inner.get("x-kubernetes-validations", []) + own.get("x-kubernetes-validations", [])
     if ruled:
@@ -77,13 +78,9 @@ def _flatten(node: Schema, definitions: Schema) -> Schema:
 
 
 def _int_or_string(flat: Schema) -> Schema:
-    text = next(variant for variant in flat["anyOf"] if variant["type"] == "string")
-    return {
-        "anyOf": [{"type": "integer"}, {"type": "string"}],
-        "x-kubernetes-int-or-string": True,
-        "pattern": text["pattern"],
-        "maxLength": text["maxLength"],
-    }
+    variants = [{"type": "integer"}, {"type": "string"}]
+    bounds = {key: flat[key] for key in ("pattern", "maxLength")}
+    return {"anyOf": variants, "x-kubernetes-int-or-string": True} | bounds
 
 
 def _object(flat: Schema, definitions: Schema) -> Schema:
@@ -103,12 +100,17 @@ def _object(flat: Schema, definitions: Schema) -> Schema:
 
 
 def _default(node: Schema, schema: Schema) -> Any:
-    """What an absent field becomes; None: it stays absent, as unset values and empty lists and maps do."""
+    """What an absent field becomes; None: it stays absent, as unset values and empty lists and maps do.
+
+    An object's default names the defaults of its fields, since the API server applies the rules of an object to its
+    default as it stands, before it fills in anything.
+    """
     if node.get("default") not in (None, "", [], {}):
         return node["default"]
-    if any("default" in field for field in schema.get("properties", {}).values()) and "default" not in node:
-        return {}
-    return None
+    if "default" in node:
+        return None
+    fields = schema.get("properties", {}).items()
+    return {name: deepcopy(field["default"]) for name, field in fields if "default" in field} or None
 
 
 def rewrite(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
