@@ -1,0 +1,28 @@
+"""Small real models for tests: SmolLM2 whole, or cut to its first layers."""
+
+import json
+import shutil
+from pathlib import Path
+
+
+def cut(model: Path, layers: int, target: Path) -> Path:
+    """Write the first `layers` layers of the Llama-like model in `model` into `target`; all else stays as it is."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    target.mkdir(parents=True, exist_ok=True)
+    for path in model.iterdir():
+        if path.suffix != ".safetensors":
+            shutil.copyfile(path, target / path.name)
+    config = json.loads((model / "config.json").read_text())
+    config["num_hidden_layers"] = layers
+    (target / "config.json").write_text(json.dumps(config, indent=2))
+    with safe_open(model / "model.safetensors", "pt") as weights:
+        kept = {name: weights.get_tensor(name) for name in weights.keys() if _layer(name) < layers}  # noqa: SIM118
+    save_file(kept, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def _layer(name: str) -> int:
+    parts = name.split(".")
+    return int(parts[parts.index("layers") + 1]) if "layers" in parts else -1

@@ -1,0 +1,87 @@
+"""What this machine gives the process - CPUs, memory, number formats - read from the kernel's own files."""
+
+import math
+import os
+import platform
+import resource
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_PROC = Path("/proc")
+# The kernel says "no limit" with a number near 2^63 in cgroup v1 (memory.limit_in_bytes); nothing real is as large.
+_UNLIMITED_BYTES = 1 << 60
+
+
+def cpu_quota(cgroup: Path = _CGROUP) -> float | None:
+    """How many CPUs the cgroup may use at once, e.g. 1.5; None where it is not limited.
+
+    v2: ``cpu.max`` holds "quota period" or "max period"; v1: ``cpu/cpu.cfs_quota_us``, -1 for none
+    (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
+    """
+    unified = _text(cgroup / "cpu.max")
+    if unified is not None:
+        quota, period = unified.split()[:2]
+        return None if quota == "max" else int(quota) / int(period)
+    quota_us = _text(cgroup / "cpu" / "cpu.cfs_quota_us")
+    period_us = _text(cgroup / "cpu" / "cpu.cfs_period_us")
+    if quota_us is None or period_us is None or int(quota_us) <= 0:
+        return None
+    return int(quota_us) / int(period_us)
+
+
+def threads(cgroup: Path = _CGROUP) -> int:
+    """How many threads compute: the CPUs that this process may run on, at most the cgroup's quota (torch reads neither).
+
+    A number in OMP_NUM_THREADS is the user's own choice and wins.
+    """
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if chosen.isdigit() and int(chosen) > 0:
+        return int(chosen)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota(cgroup)
+    return available if quota is None else max(1, min(available, math.ceil(quota)))
+
+
+def memory_limit(cgroup: Path = _CGROUP) -> int | None:
+    """The cgroup's memory limit in bytes; None where there is none."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        text = _text(cgroup / name)
+        if text is not None and text.isdigit() and int(text) < _UNLIMITED_BYTES:
+            return int(text)
+    return None
+
+
+def available_memory(cgroup: Path = _CGROUP, proc: Path = _PROC) -> int:
+    """Bytes of main memory that this process may still take: what the kernel calls available, within the limit."""
+    available = _meminfo(proc, "MemAvailable") or _meminfo(proc, "MemTotal") or 0
+    limit = memory_limit(cgroup)
+    return available if limit is None else min(available, limit)
+
+
+def peak_memory() -> int:
+    """The largest resident size of this process so far, in bytes (getrusage gives KiB on Linux, bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def cpu_flags(proc: Path = _PROC) -> frozenset[str]:
+    """The CPU's features as /proc/cpuinfo names them ("flags" on x86, "Features" on Arm); empty where unreadable."""
+    for line in (_text(proc / "cpuinfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower() in ("flags", "features"):
+            return frozenset(value.lower().split())
+    return frozenset()
+
+
+def _meminfo(proc: Path, name: str) -> int | None:
+    for line in (_text(proc / "meminfo") or "").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,68 @@
+"""The training's log: one JSON object per line and event, kept beside checkpoints so that a resumed run goes on in it."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Appends events to log.jsonl.
+
+    Training events: step, epoch, loss, learningRate, gradNorm, tokens (of this step, without padding),
+    tokensPerSecond, seconds (spent in steps so far, over all attempts), memoryBytes (peak so far).
+    Evaluation events: step, epoch, evalLoss (nats per supervised token).
+    """
+
+    path: Path
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Write one event; it is on disk when this returns."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({name: _finite(value) for name, value in event.items()}) + "\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events so far; a line that a kill cut short is left out."""
+        if not self.path.is_file():
+            return []
+        return [event for line in self.path.read_text().splitlines() if (event := _parsed(line)) is not None]
+
+    def evaluations(self) -> list[tuple[int, float]]:
+        """(step, evaluation loss) in order."""
+        return [(event["step"], event["evalLoss"]) for event in self.events() if "evalLoss" in event]
+
+    def seconds(self) -> float:
+        """Seconds spent in steps so far."""
+        return max((float(event.get("seconds", 0.0)) for event in self.events()), default=0.0)
+
+
+def training_figures(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Headline figures of a log: trainLoss is the mean loss of its last tenth of steps, tokensPerSecond over all."""
+    steps = [event for event in events if event.get("loss") is not None]
+    if not steps:
+        return {}
+    last = steps[-math.ceil(len(steps) / 10) :]
+    tokens, seconds = sum(event["tokens"] for event in steps), max(event["seconds"] for event in steps)
+    return {
+        "trainLoss": sum(event["loss"] for event in last) / len(last),
+        "firstLoss": steps[0]["loss"],
+        "tokens": tokens,
+        "seconds": seconds,
+        "tokensPerSecond": tokens / seconds if seconds else None,
+        "peakMemoryBytes": max(event["memoryBytes"] for event in steps),
+    }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
