@@ -53,7 +53,7 @@ class Artifacts:
                 self._check(self._root(), in_place, manifest.files)
                 return in_place
             folder = scratch / f"{kind}-{key[:16]}-{manifest.attempt[:8]}"
-            missing = [entry for entry in manifest.files if not self._still_right(scratch, folder, entry)]
+            missing = [entry for entry in manifest.files if not self._index(scratch).holds(folder / entry.path, entry)]
             get_entries(self.store, at, missing, folder)
             for entry in missing:
                 self._index(scratch).add(folder / entry.path, entry)
@@ -140,13 +140,6 @@ class Artifacts:
                 raise StageFailure(FailureClass.ARTIFACT_CORRUPT, f"{folder / entry.path} is missing") from error
 
         in_parallel(check, entries)
-
-    def _still_right(self, scratch: Path, folder: Path, entry: FileEntry) -> bool:
-        try:
-            self._index(scratch).check(folder / entry.path, entry)
-        except (FileNotFoundError, StageFailure):
-            return False
-        return True
 
     def _remember(self, manifest: Manifest) -> None:
         """What was hashed on its way into a folder store need not be hashed again."""

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import uuid
-from datetime import datetime
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -81,8 +80,3 @@ def read_manifest(data: bytes, where: str) -> Manifest:
     except (ValidationError, StageFailure) as error:
         raise StageFailure(FailureClass.ARTIFACT_CORRUPT, f"{where} is not a manifest") from error
     return manifest.model_copy(update={"digest": hashlib.sha256(data).hexdigest()})
-
-
-def at_seconds(moment: datetime) -> str:
-    """A time as it stands in the store: UTC, whole seconds (RFC 3339)."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

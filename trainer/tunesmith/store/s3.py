@@ -12,11 +12,10 @@ import certifi
 import urllib3
 from minio import Minio
 from minio.commonconfig import ComposeSource
-from minio.credentials import Provider
+from minio.credentials.providers import Provider
 from minio.error import S3Error
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
-from tunesmith_api.stages import StoreLocation
 from tunesmith.store.local_files import appearing, disk_full_is_classified
 from tunesmith.store.protocol import (
     CHUNK_BYTES,
@@ -28,6 +27,7 @@ from tunesmith.store.protocol import (
 )
 from tunesmith.store.s3_access import S3Address, ca_file, s3_address, s3_credentials
 from tunesmith.store.s3_errors import CONFLICTS, S3_ERRORS, UNSUPPORTED, s3_failure
+from tunesmith_api.stages import StoreLocation
 
 # 5 MiB is the least and 10,000 the most of parts (Amazon S3 user guide, "multipart upload limits"); parts wait in
 # memory, files x (parts at once + 1) of them, so they are small unless the file needs larger ones.
@@ -45,6 +45,8 @@ _BACKOFF = 0.5
 _CONNECTIONS = 32
 # Broken connections after which a download goes on from where it was.
 _RESUMES = 3
+
+_Headers = dict[str, str | list[str] | tuple[str]]
 
 
 class S3Store:
@@ -141,7 +143,7 @@ class S3Store:
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{check_name(name)}" if self._prefix else check_name(name)
 
-    def _put(self, data: bytes, name: str, headers: dict[str, str | list[str] | tuple[str]]) -> None:
+    def _put(self, data: bytes, name: str, headers: _Headers) -> None:
         # The SDK's public put_object cannot send a condition: it turns unknown headers into metadata.
         self._client._put_object(self._bucket, self._key(name), data, headers)  # noqa: SLF001
 

@@ -1,4 +1,4 @@
-"""How an S3 service is reached: a location, a secret folder and the environment go in, address and credentials come out."""
+"""How an S3 service is reached: location, secrets and environment go in, address and credentials come out."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from minio.credentials import (
+from minio.credentials.providers import (
     AWSConfigProvider,
     ChainedProvider,
     EnvAWSProvider,
@@ -52,13 +52,11 @@ def s3_address(location: StoreLocation, environment: Mapping[str, str]) -> S3Add
     if not parts.netloc:
         raise StageFailure(FailureClass.SPEC_INVALID, f"the store {location.uri!r} names no bucket")
     region = location.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    endpoint = (
-        location.endpoint or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
-    )
+    endpoint = location.endpoint or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
     prefix = parts.path.strip("/")
     if not endpoint:
         host = f"s3.{region}.amazonaws.com" if region else "s3.amazonaws.com"
-        return S3Address(host, True, region, parts.netloc, prefix)
+        return S3Address(host, secure=True, region=region, bucket=parts.netloc, prefix=prefix)
     service = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
     if service.scheme not in {"http", "https"} or not service.netloc or service.path.strip("/") or service.username:
         raise StageFailure(

@@ -3,8 +3,8 @@
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
-from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith.store.protocol import NotFoundInStoreError
+from tunesmith_api.failures import FailureClass, StageFailure
 
 # Errors of the API reference of Amazon S3 ("Error responses"), and MinIO's own with an X.
 _ABSENT = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}

@@ -1,0 +1,112 @@
+"""What is published: files of artifacts go in under a job's name, and lie in one readable folder of the store."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith.store.artifacts import Artifacts
+from tunesmith.store.folders import in_parallel
+from tunesmith.store.local_files import put_copy
+from tunesmith.store.manifests import Manifest
+from tunesmith.store.protocol import FileEntry, NotFoundInStoreError, StoredObject
+from tunesmith.store.verified import VerifiedFiles
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.schema import Recorded
+
+# How much of publish's key names the folder (contract 3): 48 bits, for people to tell versions apart.
+KEY_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file of an artifact."""
+
+    manifest: Manifest
+    path: str
+
+
+class Published(Recorded):
+    """``published/<job>/latest.json``: which publication is the newest, and its files with their digests."""
+
+    job: str
+    key: str
+    files: tuple[FileEntry, ...]
+
+
+def publish(artifacts: Artifacts, job: str, key: str, files: Mapping[str, Source]) -> Published:
+    """Copy files (path in the folder -> source) to ``published/<job>/<first 12 of key>/``, then point latest.json there.
+
+    The service copies; nothing passes this machine. A copy that is there already and not older than its source
+    is left alone, so that publishing again costs one look per file.
+    """
+    store = artifacts.store
+    at = f"{artifacts.namespace}/published/{job}"
+
+    def put(item: tuple[str, Source]) -> FileEntry:
+        path, source = item
+        entry = source.manifest.entry(source.path)
+        _copy(artifacts, source, entry, f"{at}/{key[:KEY_DIGITS]}/{path}")
+        return entry.model_copy(update={"path": path})
+
+    entries = in_parallel(put, sorted(files.items(), key=lambda item: item[0]))
+    published = Published(job=job, key=key, files=tuple(entries))
+    store.put_bytes((json.dumps(published.to_json_dict(), indent=1) + "\n").encode(), f"{at}/latest.json")
+    return published
+
+
+def latest(artifacts: Artifacts, job: str) -> Published | None:
+    """What was published last under a job's name."""
+    try:
+        data = artifacts.store.read_bytes(f"{artifacts.namespace}/published/{job}/latest.json")
+    except NotFoundInStoreError:
+        return None
+    return Published.model_validate_json(data)
+
+
+def export(artifacts: Artifacts, files: Mapping[str, Source], folder: Path) -> None:
+    """Put files into a user's folder, verified, as copies that share blocks with the store where the disk can.
+
+    A file that is there and right is left alone; ``.tunesmith/verified.jsonl`` remembers which were found right.
+    Raises `DiskFull`, `ArtifactCorrupt`.
+    """
+    verified = VerifiedFiles(folder, folder / ".tunesmith" / "verified.jsonl")
+
+    def put(item: tuple[str, Source]) -> None:
+        path, source = item
+        entry = source.manifest.entry(source.path)
+        target = folder / path
+        if verified.holds(target, entry):
+            return
+        name = artifacts.attempt_name(source.manifest, source.path)
+        in_place = artifacts.store.local_path(name)
+        if in_place is None or not in_place.is_file():
+            artifacts.store.get_file(name, target, entry)
+        else:
+            put_copy(in_place, target, entry)
+        verified.add(target, entry)
+
+    in_parallel(put, files.items())
+
+
+def _copy(artifacts: Artifacts, source: Source, entry: FileEntry, target: str) -> None:
+    store, name = artifacts.store, artifacts.attempt_name(source.manifest, source.path)
+    original = store.stat(name)
+    if original is None:
+        raise _damaged(source, "is missing")
+    if not _is_copy(store.stat(target), original):
+        store.copy(name, target)
+    copied = store.stat(target)
+    if copied is None or copied.size != entry.size:
+        raise _damaged(source, "has another size")
+
+
+def _is_copy(copy: StoredObject | None, original: StoredObject) -> bool:
+    """Younger than its source and as long: a source that was replaced since is younger than its old copy."""
+    return copy is not None and copy.size == original.size and copy.modified > original.modified
+
+
+def _damaged(source: Source, what: str) -> StageFailure:
+    kind, key = source.manifest.kind, source.manifest.key
+    message = f"{source.path} of the {kind} artifact {key[:12]} {what} in the store"
+    return StageFailure(FailureClass.ARTIFACT_CORRUPT, message, artifact=(kind, key))
