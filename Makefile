@@ -11,6 +11,8 @@ CACHE := $(or $(TUNESMITH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tunesmit
 UV := $(or $(shell command -v uv),$(CACHE)/uv/bin/uv)
 # Never a Python from the net: setup has found one on this machine.
 export UV_PYTHON_DOWNLOADS := never
+# What is started from here may need uv as well (tests fetch their servers with it).
+export PATH := $(PATH):$(CACHE)/uv/bin
 export PYTHON
 BIN := $(VENV)/bin
 OUT ?= out
