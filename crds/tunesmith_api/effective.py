@@ -1,4 +1,4 @@
-"""Every setting with its value and where that came from: the spec's own, the family's, or what the rules here choose."""
+"""Every setting with its value and where that came from: the spec, the family, or a rule that is stated here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from tunesmith_api.families import Family
 from tunesmith_api.measuring import EVALUATION_PERCENT
 from tunesmith_api.resolved import Resolved, ResolvedDataset
 from tunesmith_api.settings import (
-    CONTEXT_LENGTH,
     AnswerSettings,
     BaselineSettings,
     ConvertSettings,
@@ -23,7 +22,7 @@ from tunesmith_api.settings import (
     QuantizeSettings,
     TrainSettings,
 )
-from tunesmith_api.spec import Dataset, Engine, ImatrixMode, JobSpec, Method, Optimizer
+from tunesmith_api.spec import Dataset, Engine, Hub, ImatrixMode, JobSpec, Method, Optimizer
 
 # Windows of 512 tokens for perplexity and KL divergence: below 32 noise exceeds what is measured (llama.cpp PR 7150).
 GATE_CHUNKS = 40
@@ -89,7 +88,7 @@ def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effect
         publish=PublishSettings(
             job_name=job_name,
             gates=spec.gates,
-            hub=None if hub is None else HubSettings(repo=hub.repo, private=hub.private, files=hub.files),
+            hub=None if hub is None else _hub(hub),
             context_length=train.max_sequence_length,
             system_prompt=spec.training.system_prompt,
         ),
@@ -240,3 +239,8 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
         parts = [_flat(item, f"{path}[{index}]") for index, item in enumerate(value)]
         return {name: item for part in parts for name, item in part.items()}
     return {path: value}
+
+
+def _hub(hub: Hub) -> HubSettings:
+    secret = None if hub.secret_ref is None else hub.secret_ref.name
+    return HubSettings(repo=hub.repo, private=hub.private, files=hub.files, secret=secret)

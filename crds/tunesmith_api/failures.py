@@ -1,6 +1,6 @@
 """Why a stage can fail: one table from class to exit code, retry verdict and hint (contract 10 of the design).
 
-The process exit code of a stage, the operator's ``podFailurePolicy`` and docs/errors.md are all derived from `FAILURES`.
+A stage's exit code, the operator's ``podFailurePolicy`` and docs/errors.md are all derived from `FAILURES`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class FailureClass(StrEnum):
     """The machine-readable reason of a failure; stable, documented, alertable."""
 
     SPEC_INVALID = "SpecInvalid"
-    SECRET_MISSING = "SecretMissing"
+    SECRET_MISSING = "SecretMissing"  # noqa: S105  # the word for its absence
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     ACCESS_DENIED = "AccessDenied"
     MODEL_INVALID = "ModelInvalid"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tunesmith_api.spec import Gates
+from tunesmith_api.measuring import Gates
 
 
 class Verdict(StrEnum):

@@ -25,7 +25,7 @@ RECIPES: Mapping[Kind, int] = {
 
 
 def canonical_json(value: object) -> bytes:
-    """One spelling for one value: sorted names, no spaces, UTF-8, no NaN (RFC 8785 in spirit, Python's number forms)."""
+    """One spelling for one value: sorted names, no spaces, UTF-8, no NaN (as RFC 8785, with Python's number forms)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -49,9 +49,7 @@ def fingerprint(settings: Api | None, inputs: Mapping[str, str]) -> str:
     return hashlib.sha256(canonical_json(_content(settings, inputs, None))).hexdigest()
 
 
-def _content(
-    settings: Api | None, inputs: Mapping[str, str], sources: Mapping[str, str] | None
-) -> dict[str, Any]:
+def _content(settings: Api | None, inputs: Mapping[str, str], sources: Mapping[str, str] | None) -> dict[str, Any]:
     return {
         "settings": {} if settings is None else settings.to_json_dict(),
         "inputs": dict(inputs),

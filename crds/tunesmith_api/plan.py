@@ -90,7 +90,9 @@ class _Keys:
         return artifact_key(kind, settings, inputs)
 
 
-def make_plan(job_name: str, spec: JobSpec, resolved: Resolved, recorded: Mapping[str, RecordedKeys] | None = None) -> Plan:
+def make_plan(
+    job_name: str, spec: JobSpec, resolved: Resolved, recorded: Mapping[str, RecordedKeys] | None = None
+) -> Plan:
     """The DAG of a job.
 
     `recorded` says which stages have a result, and under which keys: such a stage keeps them, so that a new recipe
@@ -182,9 +184,7 @@ def _convert(values: Effective, resolved: Resolved, before: list[PlannedStage], 
     also = (ArtifactReference(kind=Kind.BASE_GGUF, key=untouched),)
     # The dataset only serves to check the conversion: what the GGUF holds follows from base and adapter.
     made_of = _by_kind(weights)
-    call = _Call(
-        Stage.CONVERT, Kind.GGUF, values.convert, (*weights, dataset), (before[-1].name,), made_of, also=also
-    )
+    call = _Call(Stage.CONVERT, Kind.GGUF, values.convert, (*weights, dataset), (before[-1].name,), made_of, also=also)
     return _planned(call, keys)
 
 

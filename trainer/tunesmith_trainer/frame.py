@@ -112,6 +112,7 @@ def _work(call: Call, manifests: Mapping[ArtifactReference, Manifest], progress:
         inputs={reference.kind: folder for reference, folder in folders.items() if reference.name is None},
         named={(ref.kind, ref.name): folder for ref, folder in folders.items() if ref.name is not None},
         meta={reference.kind: manifest.meta for reference, manifest in manifests.items()},
+        manifests=manifests,
         scratch=call.scratch,
         progress=progress,
         interrupted=call.interrupted,

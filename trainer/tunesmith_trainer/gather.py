@@ -37,7 +37,9 @@ def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:
     secrets = None if request.secrets is None else Path(request.secrets)
     access = Access(Path(told.folder), secrets, endpoint=told.endpoint, region=told.region)
     for output in request.outputs:
-        if output.kind in (Kind.BASE, Kind.ADAPTER) and (request.replace or artifacts.find(output.kind, output.key) is None):
+        if output.kind in (Kind.BASE, Kind.ADAPTER) and (
+            request.replace or artifacts.find(output.kind, output.key) is None
+        ):
             _mirror(told, output, artifacts, scratch / output.kind.value, access)
     for index, (dataset, pinned) in enumerate(zip(told.datasets, told.resolved.datasets, strict=True)):
         _lay_out(dataset, pinned, scratch / "sources" / str(index), access)
@@ -45,7 +47,9 @@ def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:
         _lay_out(told.evaluation.dataset, told.resolved.evaluation, scratch / "sources" / "evaluation", access)
 
 
-def _mirror(told: PrepareExecution, output: ArtifactReference, artifacts: Artifacts, folder: Path, access: Access) -> None:
+def _mirror(
+    told: PrepareExecution, output: ArtifactReference, artifacts: Artifacts, folder: Path, access: Access
+) -> None:
     if output.kind is Kind.BASE:
         model = told.resolved.model
         log.info("mirroring %s (%.2f GB) into the store", model.uri, model.dimensions.bytes / 1e9)

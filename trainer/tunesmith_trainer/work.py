@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunesmith.llama_cpp import Tools
-from tunesmith_api.stages import Kind, StageRequest
+from tunesmith.store import Manifest
+from tunesmith_api.stages import ArtifactReference, Kind, StageRequest
 
 
 class Progress(Protocol):
@@ -32,7 +33,8 @@ class Work:
     """One stage's work: its request, verified read-only inputs, and a scratch folder of its own.
 
     `inputs` are keyed by kind; `named` holds the inputs of a kind that a stage reads several of (publish: one
-    ``quantized`` per type), keyed by (kind, name). `interrupted` is set by SIGTERM and by a first Ctrl-C.
+    ``quantized`` per type), keyed by (kind, name); `manifests` says of every input what it is made
+    of. `interrupted` is set by SIGTERM and by a first Ctrl-C.
     """
 
     request: StageRequest
@@ -43,6 +45,7 @@ class Work:
     tools: Callable[[], Tools]
     named: Mapping[tuple[Kind, str], Path] = field(default_factory=dict)
     meta: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
+    manifests: Mapping[ArtifactReference, Manifest] = field(default_factory=dict)
     checkpoints: Checkpoints | None = None
     secrets: Path | None = None
 

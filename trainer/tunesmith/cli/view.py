@@ -152,12 +152,9 @@ def progress_detail(report: ProgressReport) -> str:
     metrics = dict(report.metrics)
     step, steps = metrics.pop("current_step", None), metrics.pop("total_steps", None)
     parts = [f"step {step} of {steps}"] if step and steps else []
-    for name in ("loss", "eval_loss", "tokens_per_second"):
-        if name in metrics:
-            parts.append(f"{name.replace('_', ' ')} {_short(metrics.pop(name))}")
-    if not parts:
-        parts = [f"{name.replace('_', ' ')} {_short(value)}" for name, value in list(metrics.items())[:3]]
-    return ", ".join(parts)
+    watched = [name for name in ("loss", "eval_loss", "tokens_per_second") if name in metrics]
+    names = watched if parts or watched else list(metrics)[:3]
+    return ", ".join(parts + [f"{name.replace('_', ' ')} {_short(metrics[name])}" for name in names])
 
 
 def result_detail(result: StageResult) -> str:

@@ -1,4 +1,4 @@
-"""The published artifact becomes the user's folder: copies (or shared blocks) of its files, verified, no others touched."""
+"""The published artifact becomes the user's folder: copies of its files, verified; no other file is touched."""
 
 from pathlib import Path
 

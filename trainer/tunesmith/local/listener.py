@@ -62,7 +62,7 @@ class ProgressListener:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                stage = listener._stage_of(self.headers.get("Authorization"))  # noqa: SLF001  # its own handler
+                stage = listener._stage_of(self.headers.get("Authorization"))  # its own handler
                 size = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(min(size, _BODY_BYTES))
                 report = None if stage is None else parse_report(stage, body)

@@ -44,9 +44,7 @@ class Record(Recorded):
     def with_result(self, plan: Plan, name: str, result: StageResult) -> "Record":
         """The record once `name` of `plan` has ended well."""
         planned = plan.stage(name)
-        keys = RecordedKeys(
-            asked=planned.asked, outputs={output.kind.value: output.key for output in planned.outputs}
-        )
+        keys = RecordedKeys(asked=planned.asked, outputs={output.kind.value: output.key for output in planned.outputs})
         return self.model_copy(
             update={"stages": {**self.stages, name: RecordedStage(keys=keys, result=result)}, "failure": None}
         )

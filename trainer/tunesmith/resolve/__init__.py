@@ -1,4 +1,4 @@
-"""A spec's sources become what they are: revisions, digests, sizes, dimensions; nothing of a model's weights is read."""
+"""A spec's sources become what they are: revisions, digests, sizes, dimensions; no weights are read."""
 
 import hashlib
 import tempfile
@@ -15,7 +15,7 @@ from tunesmith_api import families
 from tunesmith_api.resolved import Resolved, ResolvedDataset, ResolvedFile, ResolvedModel
 from tunesmith_api.spec import Dataset, JobSpec, Model
 
-__all__ = ["Access", "Fetched", "fetch_model", "resolve", "resolve_dataset", "resolve_model"]
+__all__ = ["Access", "Fetched", "fetch_adapter", "fetch_model", "resolve", "resolve_dataset", "resolve_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,12 @@ def fetch_model(model: Model, pinned: ResolvedModel, into: Path, access: Access)
     fetch(parse_source(model.source), listing, pinned.files, into, _with_secret(access, model.secret_ref))
 
 
+def fetch_adapter(model: Model, pinned: ResolvedDataset, into: Path, access: Access) -> None:
+    """Bring a pinned adapter's files into a folder."""
+    listing = Listing("model", pinned.revision, pinned.files)
+    fetch(parse_source(str(model.adapter)), listing, pinned.files, into, _with_secret(access, model.secret_ref))
+
+
 def resolve_dataset(dataset: Dataset, access: Access, revision: str | None = None) -> Fetched:
     """A dataset's rows, fetched into the cache and pinned by the digest of their bytes."""
     source = parse_source(dataset.source)
@@ -78,9 +84,7 @@ def resolve_dataset(dataset: Dataset, access: Access, revision: str | None = Non
     files = tuple(_hashed(folder, file) for file in wanted)
     digest = files[0].digest if len(files) == 1 else combined(files)
     size = sum(file.size for file in files)
-    return Fetched(
-        ResolvedDataset(uri=where, digest=digest, size=size, revision=listing.revision, files=files), folder
-    )
+    return Fetched(ResolvedDataset(uri=where, digest=digest, size=size, revision=listing.revision, files=files), folder)
 
 
 def _resolve_adapter(model: Model, access: Access) -> ResolvedDataset:

@@ -36,7 +36,7 @@ def list_repository(
         card = found.card_data
         return str(found.sha), files, None if card is None else card.get("license")
 
-    return _told(f"hf://{repository}", revision, info)
+    return told(f"hf://{repository}", revision, info)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def download(commit: Commit, files: Sequence[ResolvedFile], into: Path, secret: 
             etag_timeout=_TIMEOUT_SECONDS,
         )
 
-    _told(f"hf://{commit.repository}", commit.revision, fetch)
+    told(f"hf://{commit.repository}", commit.revision, fetch)
 
 
-def _told(where: str, revision: str | None, ask: Callable[[], _Result]) -> _Result:
+def told(where: str, revision: str | None, ask: Callable[[], _Result]) -> _Result:
     """Run `ask`; the hub's errors become classes with what a person can do about them."""
     import httpx
     from huggingface_hub import errors
@@ -75,7 +75,9 @@ def _told(where: str, revision: str | None, ask: Callable[[], _Result]) -> _Resu
         return ask()
     except errors.GatedRepoError as error:
         hint = "Accept the model's licence on its page, and name a Secret with the key token of that account."
-        raise StageFailure(FailureClass.ACCESS_DENIED, f"{where} is gated and this token may not read it", hint) from error
+        raise StageFailure(
+            FailureClass.ACCESS_DENIED, f"{where} is gated and this token may not read it", hint
+        ) from error
     except errors.RevisionNotFoundError as error:
         hint = "Name a branch, tag or commit of that repository, or leave revision out for its main branch."
         raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, f"{where} has no revision {revision!r}", hint) from error

@@ -108,7 +108,9 @@ def _list_bucket(source: Source, access: Access) -> tuple[ResolvedFile, ...]:
     name = source.path.rstrip("/")
     found = [stat] if (stat := store.stat(name)) else list(store.list(name))
     if not found:
-        raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, f"{source.uri}: there is no such object and nothing below it")
+        raise StageFailure(
+            FailureClass.SOURCE_UNAVAILABLE, f"{source.uri}: there is no such object and nothing below it"
+        )
     single = len(found) == 1 and found[0].name == name
     return tuple(
         ResolvedFile(

@@ -42,7 +42,7 @@ def check_files(where: str, files: tuple[ResolvedFile, ...]) -> None:
         raise StageFailure(
             FailureClass.MODEL_INVALID,
             f"{where} has its weights in pickle files only, which can run any code when they are loaded",
-            "Use a repository or revision with *.safetensors, or convert the model with save_pretrained where you trust it.",
+            "Use a repository or revision with *.safetensors, or convert the model where you trust it.",
         )
     raise StageFailure(FailureClass.MODEL_INVALID, f"{where} has no *.safetensors weights")
 
@@ -83,7 +83,9 @@ def dimensions(where: str, config: Mapping[str, Any], weight_bytes: int) -> Mode
             dtype=dtype,
         )
     except (KeyError, TypeError, ValueError) as error:
-        message = f"{where}/config.json lacks or misstates {error}, so it is no causal language model that can be trained"
+        message = (
+            f"{where}/config.json lacks or misstates {error}, so it is no causal language model that can be trained"
+        )
         raise StageFailure(FailureClass.MODEL_INVALID, message) from error
 
 

@@ -31,7 +31,9 @@ def parse_source(uri: str) -> Source:
     """The parts of a URI that the spec's pattern has let through; `SpecInvalid` otherwise."""
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme not in set(Scheme):
-        raise StageFailure(FailureClass.SPEC_INVALID, f"{uri!r} is not a source: use hf://, s3://, https://, pvc:// or file://")
+        raise StageFailure(
+            FailureClass.SPEC_INVALID, f"{uri!r} is not a source: use hf://, s3://, https://, pvc:// or file://"
+        )
     if scheme == Scheme.FILE:
         return Source(Scheme.FILE, "", rest, uri)
     if scheme == Scheme.HF:

@@ -1,0 +1,81 @@
+"""A report as tables on a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tunesmith.figures import interval, loss, megabytes, metric_of, number, score, share, with_error
+
+_STYLES = {"Passed": "green", "Failed": "red", "Inconclusive": "yellow"}
+
+
+def summary(report: Mapping[str, Any]) -> RenderableType:
+    """Files with their figures and verdicts, and base against tuned."""
+    return Group(files_table(report), evaluation_table(report), _training_line(report))
+
+
+def files_table(report: Mapping[str, Any]) -> Table:
+    """One line per GGUF."""
+    metric = metric_of(report)
+    table = Table(box=None, pad_edge=False, title=f"{report['job']}: {report['verdict']}", title_justify="left")
+    for name in ("file", "MB", "bits/weight", "perplexity rise", "mean KLD", "same top", metric, "gates"):
+        table.add_column(name, justify="left" if name in ("file", "gates") else "right", no_wrap=name != "gates")
+    for file in report["files"]:
+        figures = file["figures"]
+        table.add_row(
+            file["name"],
+            megabytes(file["bytes"]),
+            number(figures.get("bitsPerWeight"), 2),
+            with_error(figures.get("perplexityIncrease")),
+            number((figures.get("klDivergence") or {}).get("mean"), 4),
+            share((figures.get("sameTop") or {}).get("value")),
+            score((figures.get("score") or {}).get("value"), metric),
+            _verdict(file),
+        )
+    return table
+
+
+def evaluation_table(report: Mapping[str, Any]) -> RenderableType:
+    """Base against tuned: score, loss, what was forgotten."""
+    evaluation = report.get("evaluation") or {}
+    base, tuned = evaluation.get("base") or {}, evaluation.get("tuned") or {}
+    if not base:
+        return Text("")
+    metric = metric_of(report)
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "base", "tuned"):
+        table.add_column(name, justify="left" if not name else "right")
+    if base.get("score"):
+        label = f"{metric} on {base['score'].get('n')} held-out prompts"
+        table.add_row(label, interval(base["score"]), interval(tuned.get("score")))
+    if base.get("loss") is not None:
+        table.add_row("loss on held-out answers", loss(base["loss"]), loss(tuned.get("loss")))
+    forgetting = evaluation.get("forgetting") or {}
+    if forgetting:
+        table.add_row(
+            "perplexity on general text", with_error(forgetting.get("base")), with_error(forgetting.get("tuned"))
+        )
+    return table
+
+
+def _training_line(report: Mapping[str, Any]) -> Text:
+    training = report.get("training") or {}
+    if not training.get("steps"):
+        return Text("")
+    return Text(
+        f"Trained {training['steps']} steps with {training.get('engine')} ({training.get('method')}), "
+        f"loss {number(training.get('trainLoss'), 3)}, held-out {number(training.get('evalLoss'), 3)}, "
+        f"{number(training.get('tokensPerSecond'), 0)} tokens/s",
+        style="dim",
+    )
+
+
+def _verdict(file: Mapping[str, Any]) -> Text:
+    failed = [gate["name"] for gate in file["gates"] if gate["verdict"] != "Passed"]
+    withheld = "" if file["published"] else ", withheld"
+    return Text(
+        file["verdict"] + (f" ({', '.join(failed)}{withheld})" if failed else ""), style=_STYLES[file["verdict"]]
+    )
