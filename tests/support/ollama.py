@@ -33,7 +33,7 @@ class Ollama:
     environment: dict[str, str]
 
     def create(self, model: str, modelfile: Path) -> None:
-        """``ollama create``; paths in the Modelfile are relative to it. AssertionError with Ollama's words if refused."""
+        """``ollama create``; paths in the Modelfile are relative to it. AssertionError where it is refused."""
         command = [str(ollama_binary()), "create", model, "-f", modelfile.name]
         done = subprocess.run(
             command, cwd=modelfile.parent, env=self.environment, capture_output=True, text=True, check=False
