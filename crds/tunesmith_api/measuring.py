@@ -59,7 +59,7 @@ class Evaluation(Api):
 
     dataset: Dataset | None = None
     """A dataset of its own to hold out; the same fields as an entry of spec.datasets."""
-    percent: Annotated[float | None, Field(ge=0.1, le=50)] = None
+    percent: Annotated[float | None, Field(gt=0, le=50)] = None
     """The share of the rows to hold out; 10 where no dataset is named either."""
     prompts: Annotated[int, Field(ge=1, le=10_000)] = 50
     """How many held-out prompts base, tuned and quantized models answer."""

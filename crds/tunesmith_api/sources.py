@@ -78,7 +78,7 @@ class Dataset(Api):
     """How a row holds its conversation; Auto finds out from the columns."""
     columns: Columns | None = None
     """The columns, where they are called otherwise than the format expects."""
-    weight: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """How often the rows are seen compared with those of the other datasets."""
     max_examples: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None
     """Takes so many rows at most, chosen by the seed."""

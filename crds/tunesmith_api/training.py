@@ -196,13 +196,13 @@ class Training(Api):
     """Auto is Unsloth where a GPU is asked for and the family allows it, else Transformers."""
     gpu: Gpu | None = None
     """The GPU to train on; without it training runs on the CPU."""
-    epochs: Annotated[float | None, Field(ge=0.01, le=1000)] = None
+    epochs: Annotated[float | None, Field(gt=0, le=1000)] = None
     """How often every row is seen; unset: the family's (3 for most). maxSteps takes precedence."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000)] = None
     """Ends training after so many optimizer steps, whatever epochs says."""
     max_sequence_length: Annotated[int, Field(ge=16, le=1_048_576)] = 2048
     """The longest row in tokens (onTooLong says what happens to longer ones); at most what the model can read."""
-    learning_rate: Annotated[float | None, Field(ge=1e-8, le=1)] = None
+    learning_rate: Annotated[float | None, Field(gt=0, le=1)] = None
     """The highest learning rate; unset: the family's for this method."""
     scheduler: Scheduler = Scheduler.COSINE
     """How the learning rate falls after the warm-up: to zero in a Cosine or in a line (Linear), or not at all."""

@@ -87,8 +87,13 @@ def _holds(rule: str, schema: Schema, value: Any, old: Any) -> bool | None:
 
 @cache
 def _program(rule: str) -> Any:
-    environment = celpy.Environment()
+    environment = _environment()
     return environment.program(environment.compile(rule))
+
+
+@cache
+def _environment() -> Any:
+    return celpy.Environment()
 
 
 def _to_cel(schema: Schema, value: Any) -> Any:

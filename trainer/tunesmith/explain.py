@@ -67,6 +67,8 @@ def allowed(schema: Schema) -> str:
         return _allowed_string(schema)
     names = ", ".join(schema.get("properties", ()))
     bounds = _between(schema.get("minimum"), schema.get("maximum"))
+    if schema.get("exclusiveMinimum"):
+        bounds = bounds.replace("from", "above").replace(" to ", " and up to ")
     words = {
         "integer": f"a whole number {bounds}",
         "number": f"a number {bounds}",
@@ -92,6 +94,7 @@ def _between(low: float | None, high: float | None) -> str:
 
 def _out_of_bounds(error: ErrorDetails) -> str:
     words = {
+        "greater_than": "is too small",
         "greater_than_equal": "is too small",
         "less_than_equal": "is too large",
         "string_too_short": "is too short",

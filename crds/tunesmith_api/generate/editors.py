@@ -36,6 +36,8 @@ def _plain(node: Schema) -> Schema:
     plain = {key: value for key, value in plain.items() if key != "format"}
     if "properties" in plain:
         plain["additionalProperties"] = False
+    if plain.pop("exclusiveMinimum", False):
+        plain["exclusiveMinimum"] = plain.pop("minimum")
     if node.get("x-kubernetes-int-or-string"):
         plain["type"] = ["integer", "string"]
     if node.get("x-kubernetes-list-type") == "set":

@@ -116,6 +116,8 @@ def _type(schema: Schema) -> str:
     if schema["type"] == "string":
         return f"string, {_range(schema, 'minLength', 'maxLength')} characters"
     bounds = _range(schema, "minimum", "maximum")
+    if schema.get("exclusiveMinimum"):
+        bounds = f"above {bounds}"
     return f"{schema['type']}, {bounds}" if bounds else str(schema["type"])
 
 

@@ -49,6 +49,10 @@ def _convert(node: Schema, definitions: Schema) -> Schema:
         return schema | {"x-kubernetes-preserve-unknown-fields": True}
     if flat["type"] in _FORMATS:
         schema["format"] = _FORMATS[flat["type"]]
+    if "exclusiveMinimum" in flat:
+        # A number in JSON schema since draft 6, a flag beside the bound in OpenAPI 3.0. A bound such as 0.01 would not
+        # do: the API server cuts it to a whole number where the value is one, and takes 0.
+        schema |= {"minimum": flat["exclusiveMinimum"], "exclusiveMinimum": True}
     if flat["type"] == "object":
         schema |= _object(flat, definitions)
     if flat["type"] == "array":
