@@ -17,8 +17,11 @@ from tunesmith.llama_cpp import find_tools
 from tunesmith.store import Artifacts, Manifest, open_store
 from tunesmith.store.checkpoints import Checkpoints
 from tunesmith.store.logs import put_log
+from tunesmith.store.publication import make_known
+from tunesmith.store.runs import new_run, refresh_run
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import ArtifactReference, Kind, Stage, StageRequest, StageResult, failure_of
+from tunesmith_trainer import publish
 from tunesmith_trainer.classify import classified
 from tunesmith_trainer.gather import gather
 from tunesmith_trainer.made import made_by
@@ -68,8 +71,11 @@ def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
 
 def _run(call: Call) -> StageResult:
     request = call.request
+    _keep_alive(call)
     if not request.replace and (found := _all_there(call)) is not None:
         log.info("%s is in the store already", request.stage)
+        if request.stage is Stage.PUBLISH:
+            make_known(call.artifacts, request)
         figures = found[0].meta.get("figures", {})
         return StageResult(stage=request.stage, name=_variant(request), reused=True, figures=figures)
     if request.stage is Stage.PREPARE:
@@ -80,9 +86,18 @@ def _run(call: Call) -> StageResult:
         outcome = entry(_work(call, manifests, progress))
         progress(1.0)
     _commit(call, outcome, manifests)
-    if request.stage is Stage.TRAIN:
+    if request.stage in (Stage.TRAIN, Stage.IMATRIX):
         _checkpoints(call).drop_all()
+    if request.stage is Stage.PUBLISH:
+        make_known(call.artifacts, request)
     return StageResult(stage=request.stage, name=_variant(request), figures=dict(outcome.figures))
+
+
+def _keep_alive(call: Call) -> None:
+    """Tell gc that this run still needs what it reads and makes."""
+    request = call.request
+    keys = [(reference.kind.value, reference.key) for reference in (*request.inputs, *request.outputs)]
+    refresh_run(call.artifacts.store, call.artifacts.namespace, new_run(request.job.uid, request.job.name, keys))
 
 
 def _all_there(call: Call) -> list[Manifest] | None:
@@ -103,8 +118,9 @@ def _reads(request: StageRequest) -> tuple[ArtifactReference, ...]:
 
 
 def _work(call: Call, manifests: Mapping[ArtifactReference, Manifest], progress: Progress) -> Work:
+    only = publish.READS if call.request.stage is Stage.PUBLISH else None
     folders = {
-        reference: call.artifacts.open(reference.kind, reference.key, call.scratch / "inputs")
+        reference: call.artifacts.open(reference.kind, reference.key, call.scratch / "inputs", only)
         for reference in manifests
     }
     return Work(
@@ -117,9 +133,23 @@ def _work(call: Call, manifests: Mapping[ArtifactReference, Manifest], progress:
         progress=progress,
         interrupted=call.interrupted,
         tools=find_tools,
-        checkpoints=_checkpoints(call) if call.request.stage in (Stage.TRAIN, Stage.IMATRIX) else None,
+        checkpoints=_Kept(_checkpoints(call)) if call.request.stage in (Stage.TRAIN, Stage.IMATRIX) else None,
         secrets=call.secrets,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The store's checkpoints as a stage sees them."""
+
+    kept: Checkpoints
+
+    def save(self, step: int, folder: Path) -> None:
+        self.kept.save(step, folder)
+
+    def newest(self, into: Path) -> tuple[int, Path] | None:
+        found = self.kept.fetch_newest(into)
+        return None if found is None else (found[0], into / str(found[0]))
 
 
 def _checkpoints(call: Call) -> Checkpoints:

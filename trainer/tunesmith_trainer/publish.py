@@ -1,10 +1,7 @@
 """publish: measured files in, one folder to hand over out: verdicts, report, model card, Modelfiles, adapter."""
 
-import errno
 import json
 import logging
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,31 +21,56 @@ from tunesmith_trainer.work import Outcome, Output, Work
 log = logging.getLogger(__name__)
 
 MODEL = "model.gguf"
+ADAPTER_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
+# What of its inputs publish reads; the files that it publishes are never fetched.
+READS = ("figures.json", "report.json", "log.jsonl")
 
 
 def run(work: Work) -> Outcome:
-    """Assemble the published folder; no GGUF is changed, each is a link to the measured one."""
+    """Judge the files and write what stands beside them; which artifact's file goes where is told, nothing is moved."""
     settings = PublishSettings.model_validate(work.request.settings)
     report = _report(work, settings)
     folder = work.scratch / "publication"
     folder.mkdir()
-    for file, source in zip(report.files, _quantized(work), strict=True):
+    files = _files(work, settings, report)
+    for file in report.files:
         if file.published:
-            _place(source, folder / file.name)
             (folder / f"Modelfile.{file.type}").write_text(modelfile(_modelfile_facts(work, settings, file)))
-    extras = _extras(work, settings, folder)
+    facts = _facts(work, settings, folder)
     (folder / "report.json").write_text(json.dumps(report.to_json_dict(), indent=1, ensure_ascii=False) + "\n")
-    (folder / "README.md").write_text(model_card(report, extras))
-    if settings.hub is not None:
-        from tunesmith_trainer.publication.hub import push
+    (folder / "README.md").write_text(model_card(report, facts | {"files": files}))
+    meta = {"files": {path: _place(*place) for path, place in files.items()}}
+    return Outcome({Kind.PUBLICATION: Output(folder, meta)}, _headline(report, settings))
 
-        push(folder, settings.hub, work.secrets)
-    return Outcome({Kind.PUBLICATION: Output(folder)}, _headline(report, settings))
+
+def _files(work: Work, settings: PublishSettings, report: Report) -> dict[str, tuple[ArtifactReference, str]]:
+    """Paths in the published folder of files that other artifacts hold: (artifact, path in it)."""
+    files = {
+        file.name: (reference, MODEL)
+        for file, reference in zip(report.files, _quantized(work), strict=True)
+        if file.published
+    }
+    for reference, manifest in work.manifests.items():
+        held = {entry.path for entry in manifest.files}
+        if reference.kind is Kind.ADAPTER:
+            for name in ADAPTER_FILES & held:
+                files[f"adapter/{name}"] = (reference, name)
+            if "log.jsonl" in held:
+                files["training-log.jsonl"] = (reference, "log.jsonl")
+        if reference.kind is Kind.EVALUATION and "answers.jsonl" in held:
+            files["answers.jsonl"] = (reference, "answers.jsonl")
+        if reference.kind is Kind.GGUF and "adapter.gguf" in held:
+            files[f"{settings.job_name}-adapter.gguf"] = (reference, "adapter.gguf")
+    return files
+
+
+def _place(reference: ArtifactReference, path: str) -> dict[str, str]:
+    return {"kind": reference.kind.value, "key": reference.key, "path": path}
 
 
 def _report(work: Work, settings: PublishSettings) -> Report:
     evaluation = _figures(work, Kind.EVALUATION)
-    files = tuple(_file(work, settings, reference) for reference in _quantized_references(work))
+    files = tuple(_file(work, settings, reference) for reference in _quantized(work))
     gates = tuple(reported(result) for result in job_gates(settings.gates, evaluation))
     base = work.meta[Kind.BASE]
     return Report(
@@ -85,12 +107,8 @@ def _file(work: Work, settings: PublishSettings, reference: ArtifactReference) -
     )
 
 
-def _quantized_references(work: Work) -> list[ArtifactReference]:
+def _quantized(work: Work) -> list[ArtifactReference]:
     return [reference for reference in work.request.inputs if reference.kind is Kind.QUANTIZED]
-
-
-def _quantized(work: Work) -> list[Path]:
-    return [work.named[item.kind, str(item.name)] / MODEL for item in _quantized_references(work)]
 
 
 def _title(reference: ArtifactReference) -> str:
@@ -101,17 +119,6 @@ def _figures(work: Work, kind: Kind) -> dict[str, Any]:
     folder = work.inputs.get(kind)
     path = None if folder is None else folder / "figures.json"
     return {} if path is None or not path.exists() else dict(json.loads(path.read_text()))
-
-
-def _place(source: Path, target: Path) -> None:
-    """The same file under another name: linked, and copied only across file systems."""
-    target.parent.mkdir(exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        shutil.copyfile(source, target)
 
 
 def _modelfile_facts(work: Work, settings: PublishSettings, file: FileReport) -> ModelfileFacts:
@@ -126,38 +133,30 @@ def _modelfile_facts(work: Work, settings: PublishSettings, file: FileReport) ->
     )
 
 
-def _extras(work: Work, settings: PublishSettings, folder: Path) -> dict[str, Any]:
-    """Adapter, training log and loss curve go into the folder; returns what the card says of them."""
-    adapter, gguf = work.inputs.get(Kind.ADAPTER), work.inputs[Kind.GGUF]
-    facts: dict[str, Any] = {"adapter": False, "adapter_gguf": None, "curve": False, "training": {}}
-    if adapter is not None:
-        facts |= _training_extras(adapter, settings, folder)
-        if (adapter / "adapter_config.json").exists():
-            facts["adapter"] = True
-            for name in ("adapter_config.json", "adapter_model.safetensors"):
-                _place(adapter / name, folder / "adapter" / name)
-    if (gguf / "adapter.gguf").exists():
-        facts["adapter_gguf"] = f"{settings.job_name}-adapter.gguf"
-        _place(gguf / "adapter.gguf", folder / facts["adapter_gguf"])
-    base = work.meta[Kind.BASE]
-    uri = str(base["uri"])
-    facts["base_repo"] = uri.removeprefix("hf://") if uri.startswith("hf://") else None
-    facts["license"] = base.get("license")
-    facts["dataset_digests"] = _figures(work, Kind.DATASET).get("digests", [])
-    return facts
-
-
-def _training_extras(adapter: Path, settings: PublishSettings, folder: Path) -> dict[str, Any]:
-    path = adapter / "log.jsonl"
-    if not path.exists():
-        return {}
-    _place(path, folder / "training-log.jsonl")
-    log_rows = [json.loads(line) for line in path.read_text().splitlines() if line]
+def _facts(work: Work, settings: PublishSettings, folder: Path) -> dict[str, Any]:
+    """What the card says beside the report; the picture of the training goes into the folder."""
+    log_rows = _training_log(work)
     picture = loss_curve(log_rows, f"{settings.job_name}: loss by step")
     if picture is not None:
         (folder / "training-loss.svg").write_text(picture)
     rates = [row["learningRate"] for row in log_rows if row.get("learningRate")]
-    return {"curve": picture is not None, "training": {"learningRate": max(rates, default=None)}}
+    base = work.meta[Kind.BASE]
+    uri = str(base["uri"])
+    return {
+        "curve": picture is not None,
+        "learning_rate": max(rates, default=None),
+        "base_repo": uri.removeprefix("hf://") if uri.startswith("hf://") else None,
+        "license": base.get("license"),
+        "dataset_digests": _figures(work, Kind.DATASET).get("digests", []),
+    }
+
+
+def _training_log(work: Work) -> list[dict[str, Any]]:
+    adapter = work.inputs.get(Kind.ADAPTER)
+    path = None if adapter is None else adapter / "log.jsonl"
+    if path is None or not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line]
 
 
 def _headline(report: Report, settings: PublishSettings) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from tunesmith.cli import run
+from tunesmith.cli import chat, inspect, plan, run, sweep, validate
 from tunesmith.cli.errors import exit_code, tell
 from tunesmith_api.failures import StageFailure
 
@@ -17,7 +17,17 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
+for name, command in {
+    "run": run.run,
+    "plan": plan.plan,
+    "validate": validate.validate,
+    "doctor": inspect.doctor,
+    "show": inspect.show,
+    "chat": chat.chat,
+    "compare": inspect.compare,
+    "gc": sweep.gc,
+}.items():
+    app.command(name)(command)
 
 
 def main() -> None:

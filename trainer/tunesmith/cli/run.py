@@ -13,12 +13,12 @@ from rich.console import Console
 
 from tunesmith.cli.errors import FAILED, INTERRUPTED, exit_code, tell
 from tunesmith.cli.view import board_of, duration, json_lines, showing
-from tunesmith.local.deliver import deliver
 from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job
 from tunesmith.local.record import write_record
 from tunesmith.local.runner import Run
+from tunesmith.store.publication import deliver
 from tunesmith_api.failures import FailureClass
-from tunesmith_api.stages import Kind, Stage
+from tunesmith_api.stages import Stage
 
 Manifest = Annotated[Path, typer.Argument(help="The FineTuneJob to carry out.", metavar="JOB.YAML")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The folder for the result. [default: ./NAME]")]
@@ -101,8 +101,7 @@ def _conclude(run: Run, local: LocalJob, console: Console, *, as_json: bool) -> 
         tell(run.failure, console)
         console.print(f"Logs: {local.site.output / '.tunesmith' / 'logs'}", highlight=False)
         return exit_code(run.failure)
-    reference = next(output for output in publication.outputs if output.kind is Kind.PUBLICATION)
-    files = deliver(local.site.artifacts, reference, local.site.output, local.site.scratch)
+    files = deliver(local.site.artifacts, publication.key, local.site.output)
     figures = run.record.stages[Stage.PUBLISH].result.figures
     failed = figures.get("verdict") == "Failed"
     withheld = failed and figures.get("onFailure") == "Withhold"

@@ -1,7 +1,7 @@
 """Artifacts: a folder of files goes in under a kind and a key, whole or not at all, and comes out verified."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +39,22 @@ class Artifacts:
             raise _corrupt(kind, key, f"is not in the store {self.store.uri}")
         return manifest
 
-    def open(self, kind: str, key: str, scratch: Path) -> Path:
-        """A local folder that holds the artifact's files, verified; read it, never write into it.
+    def open(self, kind: str, key: str, scratch: Path, only: Collection[str] | None = None) -> Path:
+        """A local folder that holds the artifact's files (or `only` those of them), verified; never write into it.
 
         In place where the store is a folder, else fetched below `scratch` (files of an earlier call are used again).
         `ArtifactCorrupt` names the artifact if it or one of its files is absent or different.
         """
         manifest = self.expect(kind, key)
+        entries = [entry for entry in manifest.files if only is None or entry.path in only]
         at = self.attempt_name(manifest)
         in_place = self.store.local_path(at)
         try:
             if in_place is not None:
-                self._check(self._root(), in_place, manifest.files)
+                self._check(self._root(), in_place, entries)
                 return in_place
             folder = scratch / f"{kind}-{key[:16]}-{manifest.attempt[:8]}"
-            missing = [entry for entry in manifest.files if not self._index(scratch).holds(folder / entry.path, entry)]
+            missing = [entry for entry in entries if not self._index(scratch).holds(folder / entry.path, entry)]
             get_entries(self.store, at, missing, folder)
             for entry in missing:
                 self._index(scratch).add(folder / entry.path, entry)

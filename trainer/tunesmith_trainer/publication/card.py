@@ -11,7 +11,7 @@ from tunesmith_api.report import Report
 
 
 def model_card(report: Report, facts: Mapping[str, Any]) -> str:
-    """The card's text; `facts` are base_repo, license, dataset_digests, training, adapter, adapter_gguf, curve."""
+    """The card's text; `facts` are base_repo, license, dataset_digests, learning_rate, files, curve."""
     environment = jinja2.Environment(undefined=jinja2.ChainableUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701  # Markdown
     environment.filters |= {
         "figure": figures.number,

@@ -1,0 +1,116 @@
+"""``tunesmith chat``: talk to a finished file through llama-server, as it would answer on a device."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+
+from tunesmith.cli.inspect import Finished, read_report
+from tunesmith.llama_cpp import find_tools
+from tunesmith_api.failures import FailureClass, StageFailure
+
+Type = Annotated[str | None, typer.Argument(help="The quantization. [default: the first that passed]", metavar="TYPE")]
+Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this and end.")]
+System = Annotated[str | None, typer.Option(help="A system prompt.")]
+Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest word.", min=0.0, max=2.0)]
+
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.1
+
+
+def chat(
+    out: Finished, type_: Type = None, prompt: Prompt = None, system: System = None, temperature: Temperature = 0.0
+) -> None:
+    """Talk to the result. An empty line or Ctrl-D ends.
+
+    Example: `tunesmith chat out/ Q4_K_M`
+    """
+    console = Console()
+    file = out / chosen_file(read_report(out), type_)
+    messages = [{"role": "system", "content": system}] if system else []
+    with _serving(file) as client:
+        if prompt is not None:
+            _answer(client, [*messages, {"role": "user", "content": prompt}], temperature)
+            return
+        console.print(f"{file.name}; an empty line ends.", style="dim", highlight=False)
+        for line in _lines(console):
+            messages.append({"role": "user", "content": line})
+            messages.append({"role": "assistant", "content": _answer(client, messages, temperature)})
+
+
+def chosen_file(report: dict[str, object], type_: str | None) -> str:
+    """The file of that type, or the first published one that passed; `SpecInvalid` names what there is."""
+    files = [file for file in report["files"] if file["published"]]  # type: ignore[attr-defined]  # JSON
+    if type_ is not None:
+        found = [file["name"] for file in files if file["type"].lower() == type_.lower()]
+    else:
+        found = [file["name"] for file in sorted(files, key=lambda file: file["verdict"] != "Passed")]
+    if not found:
+        there = ", ".join(file["type"] for file in files) or "no file"
+        raise StageFailure(FailureClass.SPEC_INVALID, f"there is no published {type_ or 'file'}; there is {there}", "")
+    return str(found[0])
+
+
+@contextmanager
+def _serving(file: Path) -> Iterator[httpx.Client]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(find_tools().server), "-m", str(file), "--host", "127.0.0.1", "--port", str(port), "--jinja"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=None) as client:  # noqa: S113  # a person waits
+                _wait_until_ready(client, process, file)
+                yield client
+        finally:
+            process.terminate()
+
+
+def _wait_until_ready(client: httpx.Client, process: "subprocess.Popen[bytes]", file: Path) -> None:
+    for _ in range(int(_START_SECONDS / _POLL_SECONDS)):
+        try:
+            if client.get("/health").status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        try:
+            code = process.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        raise StageFailure(FailureClass.INTERNAL, f"llama-server ended with code {code} instead of loading {file}")
+    raise StageFailure(FailureClass.INTERNAL, f"llama-server did not load {file} within {_START_SECONDS:.0f} s")
+
+
+def _lines(console: Console) -> Iterator[str]:
+    while True:
+        try:
+            line = console.input("[bold]> [/]").strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if not line:
+            return
+        yield line
+
+
+def _answer(client: httpx.Client, messages: Sequence[dict[str, str]], temperature: float) -> str:
+    """Print the answer as it comes; returns it whole."""
+    asked = {"messages": list(messages), "temperature": temperature, "stream": True}
+    text = ""
+    with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
+        for line in stream.iter_lines():
+            if not line.startswith("data: {"):
+                continue
+            piece = json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or ""
+            text += piece
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    sys.stdout.write("\n")
+    return text

@@ -1,0 +1,152 @@
+"""``tunesmith show``, ``compare`` and ``doctor``: what a finished run, two runs, or this machine look like."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tunesmith.cli.errors import FAILED
+from tunesmith.cli.report import summary
+from tunesmith.figures import interval, loss, megabytes, metric_of, number, score, with_error
+from tunesmith_api.failures import FailureClass, StageFailure
+
+Finished = Annotated[Path, typer.Argument(help="The output folder of a finished run.", metavar="OUT")]
+_FINDING_STYLES = {"Ok": "green", "Note": "yellow", "Missing": "red"}
+Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+
+def show(out: Finished, as_json: Json = False) -> None:
+    """Show the report of a finished run.
+
+    Example: `tunesmith show out/`
+    """
+    report = read_report(out)
+    if as_json:
+        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        return
+    Console().print(summary(report))
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="One finished run.", metavar="OUT1")],
+    second: Annotated[Path, typer.Argument(help="Another.", metavar="OUT2")],
+    answers: Annotated[int, typer.Option(help="How many answers to show side by side.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show figures and answers of two runs side by side.
+
+    Example: `tunesmith compare out1/ out2/`
+    """
+    reports = (read_report(first), read_report(second))
+    pairs = answer_pairs(*(read_answers(folder) for folder in (first, second)))
+    if as_json:
+        sys.stdout.write(json.dumps({"reports": reports, "answers": pairs}, indent=1) + "\n")
+        return
+    console = Console()
+    console.print(figures_side_by_side(*reports, titles=(str(first), str(second))))
+    for pair in pairs[:answers]:
+        console.rule(pair["prompt"][:100], align="left")
+        table = Table.grid(padding=(0, 2), expand=True)
+        table.add_row(pair["first"] or "-", pair["second"] or "-")
+        console.print(table)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has: Python packages, llama.cpp's tools, memory, disk, processor, GPU.
+
+    Example: `tunesmith doctor`
+    """
+    from tunesmith.doctor import examine
+
+    report = examine()
+    if as_json:
+        sys.stdout.write(json.dumps(report.to_json_dict(), indent=1) + "\n")
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in report.findings:
+        style = _FINDING_STYLES[finding.verdict.value]
+        table.add_row(f"[{style}]{finding.verdict.value.lower()}[/]", finding.subject, finding.detail, finding.hint)
+    Console().print(table)
+    if not report.ready:
+        raise typer.Exit(FAILED)
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of an output folder; `SpecInvalid` if it has none."""
+    path = folder / "report.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise StageFailure(
+            FailureClass.SPEC_INVALID,
+            f"{folder} holds no report of a finished run",
+            "Name the --output folder of a run that has ended.",
+        ) from error
+
+
+def read_answers(folder: Path) -> list[dict[str, Any]]:
+    """The answers to held-out prompts that a run published."""
+    path = folder / "answers.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+
+def answer_pairs(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tuned models' answers to prompts that both runs held out, in the first run's order."""
+    others = {_prompt(row): row for row in second}
+    return [
+        {"prompt": _prompt(row), "first": _answer(row), "second": _answer(others[_prompt(row)])}
+        for row in first
+        if _prompt(row) in others
+    ]
+
+
+def _prompt(row: dict[str, Any]) -> str:
+    prompt = row["prompt"]
+    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+
+
+def _answer(row: dict[str, Any]) -> str | None:
+    return (row.get("tuned") or {}).get("text")
+
+
+def figures_side_by_side(first: dict[str, Any], second: dict[str, Any], *, titles: tuple[str, str]) -> Table:
+    """One line per figure, one column per run; a file that only one run has shows a dash in the other."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("", *titles):
+        table.add_column(name, justify="left" if not name else "right", overflow="fold")
+    columns = [_figures(report) for report in (first, second)]
+    for name in dict.fromkeys([*columns[0], *columns[1]]):
+        table.add_row(name, *(column.get(name, "-") for column in columns))
+    return table
+
+
+def _figures(report: dict[str, Any]) -> dict[str, str]:
+    evaluation, training = report.get("evaluation") or {}, report.get("training") or {}
+    tuned, base = evaluation.get("tuned") or {}, evaluation.get("base") or {}
+    metric = metric_of(report)
+    found = {
+        "verdict": report["verdict"],
+        "base model": report["base"]["name"],
+        "steps": str(training.get("steps", "-")),
+        "training loss": number(training.get("trainLoss"), 3),
+        f"{metric}, base": interval(base.get("score")),
+        f"{metric}, tuned": interval(tuned.get("score")),
+        "held-out loss, base": loss(base.get("loss")),
+        "held-out loss, tuned": loss(tuned.get("loss")),
+        "general text perplexity, tuned": with_error((evaluation.get("forgetting") or {}).get("tuned")),
+    }
+    for file in report["files"]:
+        figures = file["figures"]
+        found |= {
+            f"{file['type']}: MB": megabytes(file["bytes"]),
+            f"{file['type']}: perplexity rise": with_error(figures.get("perplexityIncrease")),
+            f"{file['type']}: {metric}": score((figures.get("score") or {}).get("value"), metric),
+            f"{file['type']}: gates": file["verdict"],
+        }
+    return found

@@ -1,0 +1,106 @@
+"""``tunesmith plan``: what would run, with every setting and where it came from; nothing runs."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tunesmith.cli.run import Manifest, Namespace, StoreUri
+from tunesmith.cli.view import duration
+from tunesmith.figures import megabytes
+from tunesmith.local.job import LocalJob, Wanted, open_job
+from tunesmith_api.effective import Setting, resolve_settings, settings_table
+from tunesmith_api.estimates import Estimate, estimate
+
+Json = Annotated[bool, typer.Option("--json", help="Write the plan as JSON.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="The output folder that the run would go on in.")]
+
+
+def plan(
+    manifest: Manifest,
+    output: Output = None,
+    store: StoreUri = None,
+    namespace: Namespace = None,
+    as_json: Json = False,
+) -> None:
+    """Show the stages, what is in the store already, every setting with its origin, and estimates.
+
+    Example: `tunesmith plan job.yaml`
+    """
+    local = open_job(Wanted(manifest, output, store, namespace))
+    resolved = local.record.resolved
+    assert resolved is not None  # noqa: S101  # open_job resolves
+    values = resolve_settings(local.job.metadata.name, local.job.spec, resolved)
+    types = tuple(type_.value for type_ in local.job.spec.quantizations)
+    expected = estimate(resolved, values.train, values.baseline, types)
+    settings = settings_table(local.written, local.job.spec, resolved)
+    there = {stage.name: _in_store(local, stage.name) for stage in local.plan.stages}
+    if as_json:
+        sys.stdout.write(json.dumps(_document(local, settings, expected, there), indent=1) + "\n")
+        return
+    console = Console()
+    console.print(_stages(local, there), _settings(settings), _estimates(expected, there))
+
+
+def _in_store(local: LocalJob, name: str) -> bool:
+    outputs = local.plan.stage(name).outputs
+    return all(local.site.artifacts.find(output.kind, output.key) for output in outputs)
+
+
+def _stages(local: LocalJob, there: dict[str, bool]) -> Table:
+    table = Table(box=None, title=f"Stages (store: {local.site.location.uri})", title_justify="left", pad_edge=False)
+    for name in ("stage", "after", "key", ""):
+        table.add_column(name)
+    for stage in local.plan.stages:
+        state = "[green]in the store[/]" if there[stage.name] else "will run"
+        table.add_row(stage.name, ", ".join(stage.needs), stage.key[:12], state)
+    return table
+
+
+def _settings(settings: tuple[Setting, ...]) -> Table:
+    table = Table(box=None, title="\nSettings", title_justify="left", pad_edge=False)
+    for name in ("field below spec", "value", "from"):
+        table.add_column(name, overflow="fold")
+    for setting in settings:
+        value = setting.value if isinstance(setting.value, str) else json.dumps(setting.value)
+        table.add_row(setting.path, value, setting.origin)
+    return table
+
+
+def _estimates(expected: Estimate, there: dict[str, bool]) -> Table:
+    table = Table(box=None, title="\nEstimates", title_justify="left", pad_edge=False, show_header=False)
+    for name, size in expected.file_bytes.items():
+        table.add_row(f"size of {name}", f"{megabytes(size)} MB")
+    table.add_row("disk, store and scratch", f"{expected.disk_bytes / 1e9:.1f} GB")
+    table.add_row("to download", f"{expected.download_bytes / 1e9:.2f} GB")
+    table.add_row("tokens to train on", f"{expected.train_tokens:,}")
+    cores = os.cpu_count() or 1
+    missing = sum(not found for found in there.values())
+    seconds = 0.0 if not missing else expected.seconds / cores
+    table.add_row(
+        f"time on this machine's {cores} cores", duration(seconds) + " (nothing is left to do)" * (not missing)
+    )
+    return table
+
+
+def _document(
+    local: LocalJob, settings: tuple[Setting, ...], expected: Estimate, there: dict[str, bool]
+) -> dict[str, Any]:
+    return {
+        "job": local.job.metadata.name,
+        "store": local.site.location.uri,
+        "stages": [{**stage.to_json_dict(), "inStore": there[stage.name]} for stage in local.plan.stages],
+        "settings": [{"path": row.path, "value": row.value, "from": row.origin} for row in settings],
+        "estimates": {
+            "fileBytes": expected.file_bytes,
+            "diskBytes": expected.disk_bytes,
+            "downloadBytes": expected.download_bytes,
+            "trainTokens": expected.train_tokens,
+            "coreSeconds": expected.seconds,
+        },
+    }
