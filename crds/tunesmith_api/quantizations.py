@@ -74,9 +74,12 @@ def _needs(ftype: int, bits: float) -> Quantization:
 _T = QuantizationType
 
 # ftype: include/llama.h. Bits per weight: the measured table for Llama 3.1 8B in tools/quantize/README.md where it has
-# the type, else the block format's own bits (ggml/src/ggml-common.h). needs_imatrix: tensor_requires_imatrix in
-# src/llama-quant.cpp, plus Q2_K_S, of which it names the tensors. gains_from_imatrix: 4 bits and fewer (P56) except the
-# formats whose quantization functions in ggml/src/ggml-quants.c ignore the matrix (Q1_0, Q2_0, TQ1_0, TQ2_0, MXFP4).
+# the type; for Q4_0, Q4_1, Q5_0, Q5_1 the size that llama-quantize's help names for Llama 3 8B; else the block format's
+# own bits (ggml/src/ggml-common.h). MXFP4_MOE makes 4.25 bits of experts only and Q8_0 of all else, so of a model
+# without experts. needs_imatrix: tensor_requires_imatrix in src/llama-quant.cpp, applied to every tensor type that a
+# mix contains (IQ3_XS has IQ3_XXS tensors); tests/unit/test_spec_quantizations.py asks llama-quantize itself.
+# gains_from_imatrix: 4 bits and fewer (P56) except the formats whose functions in ggml/src/ggml-quants.c ignore the
+# matrix (Q1_0, Q2_0, TQ1_0, TQ2_0, MXFP4).
 QUANTIZATIONS: dict[QuantizationType, Quantization] = {
     _T.Q1_0: _plain(40, 1.125),
     _T.Q2_0: _plain(41, 2.25),
@@ -99,7 +102,7 @@ QUANTIZATIONS: dict[QuantizationType, Quantization] = {
     _T.Q3_K_L: _gains(13, 4.2979),
     _T.IQ4_XS: _gains(30, 4.4597),
     _T.IQ4_NL: _gains(25, 4.6818),
-    _T.MXFP4_MOE: _plain(38, 4.25),
+    _T.MXFP4_MOE: _plain(38, 8.5),
     _T.Q4_0: _gains(2, 4.65),
     _T.Q4_1: _gains(3, 5.1),
     _T.Q4_K_S: _gains(14, 4.6672),
