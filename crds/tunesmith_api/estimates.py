@@ -1,4 +1,4 @@
-"""How much disk, time and space a job will take, before it runs: pure functions of plan, dimensions and dataset size."""
+"""How much disk, time and space a job will take before it runs: pure functions of dimensions and settings."""
 
 from dataclasses import dataclass
 

@@ -105,16 +105,19 @@ def judge(gates: Gates, figures: Mapping[str, Any]) -> tuple[GateResult, ...]:
         )
     if gates.min_same_top is not None:
         results.append(lower_gate("minSameTop", figures.get("sameTop"), gates.min_same_top))
-    stopped = _stopped(figures.get("chat"))
-    if stopped is not None:
-        results.append(lower_gate("minAnswersStopped", {"value": stopped}, gates.min_answers_stopped))
-    return tuple(results)
+    return (*results, *_judge_chat(gates, figures.get("chat")))
 
 
-def _stopped(chat: Mapping[str, Any] | None) -> float | None:
+def _judge_chat(gates: Gates, chat: Mapping[str, Any] | None) -> tuple[GateResult, ...]:
+    """Answers have to end by themselves, and none may hold markup (P69 and the smoke test of llama-server)."""
     if not chat or not chat.get("answered"):
-        return None
-    return float(chat.get("stopped", 0)) / float(chat["answered"])
+        return ()
+    stopped = float(chat.get("stopped", 0)) / float(chat["answered"])
+    # Not one answer may leak: the threshold is the first leak.
+    return (
+        lower_gate("minAnswersStopped", {"value": stopped}, gates.min_answers_stopped),
+        upper_gate("noMarkupLeaked", {"value": chat.get("leaks", 0)}, 1.0),
+    )
 
 
 def worst(results: Sequence[GateResult]) -> Verdict:

@@ -1,0 +1,72 @@
+"""Verdicts are pure functions of figures and thresholds."""
+
+import pytest
+
+from tunesmith_api.gates import Verdict, judge, lower_gate, upper_gate, worst
+from tunesmith_api.measuring import Gates
+
+GOOD = {
+    "perplexityIncrease": {"value": 0.05, "error": 0.01},
+    "logPerplexityIncrease": {"value": 0.01, "error": 0.002},
+    "klDivergence": {"mean": 0.02, "error": 0.001},
+    "sameTop": {"value": 0.93, "error": 0.004},
+    "chat": {"answered": 20, "stopped": 20, "leaks": 0, "empty": 0, "looped": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "expected"),
+    [
+        pytest.param(0.05, 0.01, Verdict.PASSED, id="well below"),
+        pytest.param(0.45, 0.02, Verdict.PASSED, id="the whole interval is below"),
+        pytest.param(0.45, 0.03, Verdict.INCONCLUSIVE, id="the interval spans the threshold"),
+        pytest.param(0.50, 0.00, Verdict.FAILED, id="at the threshold"),
+        pytest.param(1.50, 0.02, Verdict.FAILED, id="three times the threshold"),
+        pytest.param(-0.2, 0.01, Verdict.PASSED, id="better than the baseline"),
+        pytest.param(float("nan"), None, Verdict.FAILED, id="no number at all"),
+        pytest.param(float("inf"), None, Verdict.FAILED, id="infinite"),
+        pytest.param(None, None, Verdict.INCONCLUSIVE, id="not measured"),
+    ],
+)
+def test_an_upper_gate_judges_the_upper_end(value: float | None, error: float | None, expected: Verdict) -> None:
+    """Two standard errors above the figure is what has to stay below the threshold."""
+    assert upper_gate("g", {"value": value, "error": error}, 0.5).verdict is expected
+
+
+def test_a_lower_gate_judges_the_lower_end() -> None:
+    """The mirror image."""
+    assert lower_gate("g", {"value": 0.97}, 0.95).verdict is Verdict.PASSED
+    assert lower_gate("g", {"value": 0.96, "error": 0.01}, 0.95).verdict is Verdict.INCONCLUSIVE
+    assert lower_gate("g", {"value": 0.90}, 0.95).verdict is Verdict.FAILED
+
+
+def test_a_good_file_passes_every_gate_ideally() -> None:
+    """All gates that are set apply."""
+    results = judge(Gates(max_kl_divergence=0.1, min_same_top=0.9), GOOD)
+
+    assert worst(results) is Verdict.PASSED
+    assert results[0].ideal is True
+    names = {result.name for result in results}
+    assert names >= {"maxPerplexityIncrease", "maxKLDivergence", "minSameTop", "minAnswersStopped"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "gate"),
+    [
+        pytest.param({"perplexityIncrease": {"value": 1.5, "error": 0.1}}, "maxPerplexityIncrease", id="perplexity"),
+        pytest.param({"logPerplexityIncrease": {"value": 0.3, "error": 0.01}}, "maxLogPerplexityIncrease", id="log"),
+        pytest.param({"chat": {"answered": 20, "stopped": 3, "leaks": 0}}, "minAnswersStopped", id="never stops"),
+        pytest.param({"chat": {"answered": 20, "stopped": 20, "leaks": 2}}, "noMarkupLeaked", id="leaks markup"),
+    ],
+)
+def test_one_broken_figure_fails_the_file(broken: dict[str, object], gate: str) -> None:
+    """Each gate alone is enough."""
+    results = judge(Gates(), GOOD | broken)
+
+    assert worst(results) is Verdict.FAILED
+    assert [result.name for result in results if result.verdict is Verdict.FAILED] == [gate]
+
+
+def test_what_was_not_measured_is_inconclusive_and_never_fails() -> None:
+    """An absent figure marks the file and does not withhold it."""
+    assert worst(judge(Gates(), {})) is Verdict.INCONCLUSIVE

@@ -1,0 +1,112 @@
+"""What publish writes beside the files: Modelfile, model card, picture; and what it withholds."""
+
+import xml.etree.ElementTree as ET
+
+from tunesmith_api.gates import Verdict
+from tunesmith_api.measuring import Gates, OnFailure
+from tunesmith_api.report import BaseModelReport, FileReport, GateReport, Report
+from tunesmith_trainer.publication.card import model_card
+from tunesmith_trainer.publication.curve import loss_curve
+from tunesmith_trainer.publication.modelfile import ModelfileFacts, modelfile
+from tunesmith_trainer.publication.verdicts import is_published, job_gates
+
+FIGURES = {
+    "bitsPerWeight": 6.27,
+    "perplexityIncrease": {"value": 0.161, "error": 0.012},
+    "klDivergence": {"mean": 0.0291},
+    "sameTop": {"value": 0.882},
+    "score": {"metric": "Labels", "value": 0.84, "low": 0.75, "high": 0.92, "n": 60},
+}
+
+
+def a_report(*, failed: bool = False) -> Report:
+    verdict = "Failed" if failed else "Passed"
+    gate = GateReport(name="maxPerplexityIncrease", verdict=verdict, value=1.6, threshold=0.5)
+    file = FileReport(
+        name="bot-Q4_K_M.gguf",
+        type="Q4_K_M",
+        bytes=105_000_000,
+        sha256="f" * 64,
+        verdict=verdict,
+        published=not failed,
+        gates=(gate,),
+        figures=FIGURES,
+    )
+    score = {"metric": "Labels", "value": 0.02, "low": 0.0, "high": 0.05, "n": 60}
+    return Report(
+        job="bot",
+        verdict=verdict,
+        base=BaseModelReport(name="SmolLM2", uri="hf://org/smol", revision="0" * 40, digest="sha256:ab"),
+        files=(file,),
+        evaluation={"base": {"score": score, "loss": 2.5}, "tuned": {"score": FIGURES["score"], "loss": 0.4}},
+        baseline={"chunks": 40, "contextLength": 512},
+        training={"engine": "Transformers", "method": "LoRA", "steps": 150, "trainLoss": 0.2, "evalLoss": 0.25},
+    )
+
+
+FACTS = {"curve": True, "learning_rate": 0.001, "base_repo": "org/smol", "license": "apache-2.0", "dataset_digests": []}
+
+
+def test_the_card_shows_each_file_with_its_figures() -> None:
+    """What a reader of the hub needs stands in one table."""
+    card = model_card(a_report(), FACTS | {"files": {"adapter/adapter_config.json": ()}})
+
+    assert "| `bot-Q4_K_M.gguf` | Q4_K_M | 105 MB | 6.27 | 0.161 ± 0.012 | 0.0291 | 88.2 % | 84.0 % | Passed |" in card
+    assert "| Labels on 60 held-out prompts (95 % interval) | 2.0 % (0.0 % to 5.0 %) | 84.0 % (75.0 % to 92.0 %) |" in card
+    assert "base_model: org/smol" in card
+    assert "adapter/" in card
+
+
+def test_the_card_says_what_is_withheld_and_why() -> None:
+    """A file that failed is not offered, and not hidden either."""
+    card = model_card(a_report(failed=True), FACTS | {"files": {}})
+
+    assert "| `bot-Q4_K_M.gguf`" not in card
+    assert "Q4_K_M was made and is withheld: it failed maxPerplexityIncrease (1.600 against 0.5)" in card
+
+
+def test_a_modelfile_stops_reads_far_enough_and_keeps_the_system_prompt() -> None:
+    """P69, P70 and P11: stops, context and the system prompt of the training are all in it, and no TEMPLATE."""
+    facts = ModelfileFacts("bot-Q8_0.gguf", ["<|im_end|>", "<|endoftext|>", "<|im_end|>"], 512, 'Say "yes".', "note")
+
+    lines = modelfile(facts).splitlines()
+    assert lines == [
+        "# note",
+        "FROM ./bot-Q8_0.gguf",
+        "PARAMETER num_ctx 512",
+        'PARAMETER stop "<|im_end|>"',
+        'PARAMETER stop "<|endoftext|>"',
+        'SYSTEM """Say "yes"."""',
+    ]
+
+
+def test_the_curve_is_a_picture_of_both_losses() -> None:
+    """Well-formed SVG with one line each."""
+    log = [{"step": step, "loss": 3.0 / step} for step in range(1, 20)] + [{"step": 10, "evalLoss": 0.5}]
+
+    picture = loss_curve(log, "a <b>")
+    assert picture is not None
+    root = ET.fromstring(picture)  # noqa: S314  # our own text
+    assert len([element for element in root.iter() if element.tag.endswith("polyline")]) == 2
+
+
+def test_there_is_no_picture_of_nothing() -> None:
+    """A training without a log has none."""
+    assert loss_curve([], "x") is None
+
+
+def test_a_failed_file_is_published_only_if_asked() -> None:
+    """Contract 9."""
+    assert not is_published(Verdict.FAILED, OnFailure.WITHHOLD)
+    assert is_published(Verdict.FAILED, OnFailure.PUBLISH)
+    assert is_published(Verdict.INCONCLUSIVE, OnFailure.WITHHOLD)
+
+
+def test_the_score_gate_judges_the_lower_end_of_the_gain() -> None:
+    """Asked for 30 points, a gain of 50 with an interval down to 20 does not settle it."""
+    gates = Gates(min_score_gain=0.3)
+
+    assert job_gates(gates, {"gain": {"value": 0.5, "low": 0.4, "high": 0.6}})[0].verdict is Verdict.PASSED
+    assert job_gates(gates, {"gain": {"value": 0.5, "low": 0.2, "high": 0.8}})[0].verdict is Verdict.INCONCLUSIVE
+    assert job_gates(gates, {"gain": {"value": 0.1, "low": 0.0, "high": 0.2}})[0].verdict is Verdict.FAILED
+    assert job_gates(Gates(), {}) == ()
