@@ -43,7 +43,8 @@ class Model(Api):
     model_config = ConfigDict(json_schema_extra=rules(*immutable("source", "revision", "adapter")))
 
     source: SourceUri
-    """Where the model is: hf://org/name, s3://bucket/prefix, https://, pvc://claim/path or file://path."""
+    """Where the model is: hf://org/name, s3://bucket/prefix, https://, pvc://claim/path or file://path (for local runs;
+    from the manifest's folder unless it begins with /)."""
     revision: Annotated[str | None, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = (
         None
     )
@@ -69,7 +70,7 @@ class Dataset(Api):
     """One set of rows to learn from."""
 
     source: SourceUri
-    """Where the rows are: JSONL, JSON, CSV or Parquet."""
+    """Where the rows are, as JSONL, JSON, CSV or Parquet: the same schemes as of model.source."""
     config: Annotated[str | None, Field(min_length=1, max_length=128)] = None
     """The configuration of an hf:// dataset that has several."""
     split: Annotated[str | None, Field(min_length=1, max_length=128)] = None
