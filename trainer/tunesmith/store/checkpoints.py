@@ -57,7 +57,7 @@ class Checkpoints:
         return manifest
 
     def fetch_newest(self, folder: Path) -> tuple[int, Manifest] | None:
-        """The newest checkpoint that is whole and undamaged, in a folder of its step below `folder`; None if none is."""
+        """The newest checkpoint that is whole and undamaged, in ``<folder>/<step>``; None if there is none."""
         for step in self.steps():
             try:
                 return step, self.fetch(step, folder / str(step))

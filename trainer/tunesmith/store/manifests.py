@@ -5,7 +5,7 @@ import json
 import uuid
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from tunesmith.store.protocol import FileEntry, check_name
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -66,17 +66,25 @@ def new_attempt() -> str:
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """The one form in which a manifest is stored."""
-    return (json.dumps(manifest.to_json_dict(), sort_keys=True, indent=1) + "\n").encode()
+    """The one form in which a manifest is stored; its ``checksum`` is that of everything else in it."""
+    content = manifest.to_json_dict()
+    return json.dumps(content | {"checksum": _checksum(content)}, sort_keys=True, indent=1).encode() + b"\n"
 
 
 def read_manifest(data: bytes, where: str) -> Manifest:
     """The manifest of stored bytes with its digest; `ArtifactCorrupt` (without the artifact) if they are none."""
     try:
-        manifest = Manifest.model_validate_json(data)
+        content = dict(json.loads(data))
+        if content.pop("checksum", None) != _checksum(content):
+            raise ValueError("the checksum differs")  # noqa: TRY301  # one way out for all that is no manifest
+        manifest = Manifest.model_validate(content)
         for entry in manifest.files:
             check_name(entry.path)
         check_name(manifest.attempt)
-    except (ValidationError, StageFailure) as error:
+    except (ValueError, TypeError, StageFailure) as error:
         raise StageFailure(FailureClass.ARTIFACT_CORRUPT, f"{where} is not a manifest") from error
     return manifest.model_copy(update={"digest": hashlib.sha256(data).hexdigest()})
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

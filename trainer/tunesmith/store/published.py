@@ -35,7 +35,7 @@ class Published(Recorded):
 
 
 def publish(artifacts: Artifacts, job: str, key: str, files: Mapping[str, Source]) -> Published:
-    """Copy files (path in the folder -> source) to ``published/<job>/<first 12 of key>/``, then point latest.json there.
+    """Copy files (path -> source) to ``published/<job>/<first 12 of key>/``, then point latest.json there.
 
     The service copies; nothing passes this machine. A copy that is there already and not older than its source
     is left alone, so that publishing again costs one look per file.

@@ -1,4 +1,4 @@
-"""What gc may remove: objects, manifests and roots go in, the objects that nothing needs come out. Nothing is touched."""
+"""What gc may remove: objects, manifests and roots go in, the objects that nothing needs come out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,9 @@ from tunesmith.store.manifests import Manifest
 from tunesmith.store.protocol import StoredObject
 from tunesmith.store.published import KEY_DIGITS
 from tunesmith.store.runs import Run
+from tunesmith_api.stages import Kind
 
-# Contract 4 of the design: what nothing refers to goes after this long, so that a job that is being made keeps its parts.
+# Contract 4 of the design: what nothing refers to goes after this long, so that work under way keeps its parts.
 UNREFERENCED_FOR = timedelta(days=7)
 
 Artifact = tuple[str, str]  # kind and key
@@ -89,7 +90,8 @@ def _root_artifacts(
     manifests: Mapping[Artifact, Manifest], published: frozenset[str], living: Sequence[Run]
 ) -> set[Artifact]:
     named = {(item.kind, item.key) for run in living for item in run.keys}
-    return named | {artifact for artifact in manifests if artifact[1][:KEY_DIGITS] in published}
+    publications = {artifact for artifact in manifests if artifact[0] == Kind.PUBLICATION}
+    return named | {artifact for artifact in publications if artifact[1][:KEY_DIGITS] in published}
 
 
 def _closure(roots: set[Artifact], manifests: Mapping[Artifact, Manifest]) -> frozenset[Artifact]:

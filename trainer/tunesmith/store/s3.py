@@ -1,5 +1,6 @@
 """A store in a bucket of any S3 service: parallel multipart uploads, resumed downloads, copies made by the service."""
 
+import base64
 import hashlib
 import os
 from collections.abc import Iterator
@@ -39,7 +40,8 @@ _PARTS_AT_ONCE = 3
 _CONNECT_SECONDS = 5.0
 _CONNECT_RETRIES = 2
 # Completing a large multipart upload may keep a service busy this long before it answers.
-_READ_SECONDS = 120.0
+_READ_SECONDS = 60.0
+_READ_RETRIES = 2
 _RETRIES = 4
 _BACKOFF = 0.5
 _CONNECTIONS = 32
@@ -144,8 +146,13 @@ class S3Store:
         return f"{self._prefix}/{check_name(name)}" if self._prefix else check_name(name)
 
     def _put(self, data: bytes, name: str, headers: _Headers) -> None:
+        # The digest makes the service refuse a body that a dying writer cut off: SeaweedFS 4.48 stores an empty
+        # object when only the headers arrive (tests/store/test_artifacts.py, test_killed_at_every_write).
+        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         # The SDK's public put_object cannot send a condition: it turns unknown headers into metadata.
-        self._client._put_object(self._bucket, self._key(name), data, headers)  # noqa: SLF001
+        self._client._put_object(  # noqa: SLF001
+            self._bucket, self._key(name), data, {**headers, "Content-MD5": digest}
+        )
 
     def _put_if_absent(self, data: bytes, name: str) -> bool:
         """Write on the condition that nothing is there, where the service knows conditions, else just write."""
@@ -231,6 +238,8 @@ def _transport(authority: Path | None) -> urllib3.PoolManager:
         retries=urllib3.Retry(
             total=_RETRIES,
             connect=_CONNECT_RETRIES,
+            read=_READ_RETRIES,
+            other=0,  # a certificate that is not trusted will not be a second later
             backoff_factor=_BACKOFF,
             status_forcelist=[500, 502, 503, 504],
             raise_on_status=False,
