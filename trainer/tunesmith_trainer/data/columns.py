@@ -1,0 +1,78 @@
+"""`columns` of a manifest and a row in, the row as prompt and completion out: names of columns, or sandboxed Jinja."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.sources import ChatFormat, Columns
+from tunesmith_trainer.data.rows import MAX_ROW_BYTES, RowError
+
+Mapped = Callable[[Mapping[str, Any]], dict[str, Any]]
+_Cell = Callable[[Mapping[str, Any]], Any]
+
+
+def mapping(columns: Columns, wanted: ChatFormat) -> Mapped:
+    """A function from a row's columns to `prompt`, `completion` and `system`, or to `text` for the format Text.
+
+    It raises `RowError` where a row lacks a column. Raises SpecInvalid for a broken Jinja text or a format that has no
+    such columns.
+    """
+    if wanted not in (ChatFormat.AUTO, ChatFormat.PROMPT_COMPLETION, ChatFormat.TEXT):
+        raise StageFailure(
+            FailureClass.SPEC_INVALID,
+            f"columns go with the formats PromptCompletion and Text, not with {wanted}",
+            hint="Remove format or columns.",
+        )
+    named = {"prompt": columns.prompt, "completion": columns.completion, "system": columns.system}
+    if wanted is ChatFormat.TEXT:
+        named = {"text": columns.completion or columns.prompt or "text"}
+    else:
+        named = {name: source or (name if name != "system" else None) for name, source in named.items()}
+    cells = {name: _cell(source) for name, source in named.items() if source is not None}
+    return lambda row: {name: cell(row) for name, cell in cells.items()}
+
+
+def absent_columns(columns: Columns, present: Iterable[str]) -> list[str]:
+    """The columns that `columns` names and the dataset does not have."""
+    sources = (columns.prompt, columns.completion, columns.system)
+    return sorted({name for name in sources if name and not _is_jinja(name)} - set(present))
+
+
+def _is_jinja(source: str) -> bool:
+    return "{{" in source or "{%" in source
+
+
+def _cell(source: str) -> _Cell:
+    return _template(source) if _is_jinja(source) else lambda row: _value(row, source)
+
+
+def _value(row: Mapping[str, Any], name: str) -> Any:
+    if name not in row:
+        raise RowError(f"has no column {name}")
+    value = row[name]
+    # A label is often a number.
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _template(source: str) -> _Cell:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701
+    try:
+        compiled = environment.from_string(source)
+    except TemplateError as error:
+        message = f"columns holds a Jinja text that cannot be read: {error}"
+        raise StageFailure(FailureClass.SPEC_INVALID, message) from error
+
+    def render(row: Mapping[str, Any]) -> str:
+        try:
+            text = compiled.render(row)
+        # A template can fail in any way that an expression can.
+        except Exception as error:
+            raise RowError(f"does not fit the Jinja text of columns: {error}") from error
+        if len(text) > MAX_ROW_BYTES:
+            raise RowError("becomes longer than a row may be through the Jinja text of columns")
+        return text
+
+    return render

@@ -1,0 +1,233 @@
+"""Dataset files and settings in, checked and deduplicated examples out: spooled to a file, with an index in memory.
+
+Needs neither tokenizer nor torch. Per row the index holds two digests (about 150 bytes); the rows themselves lie in the
+spool, so that memory does not grow with their length.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any, TextIO
+
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.settings import DatasetSettings
+from tunesmith_api.sources import ChatFormat
+from tunesmith_api.training import SystemPrompt, SystemPromptMode
+from tunesmith_trainer.data.columns import absent_columns, mapping
+from tunesmith_trainer.data.conversations import EXPECTED, Conversation, Example, Message, detect, understand
+from tunesmith_trainer.data.conversations import missing_columns as missing_for
+from tunesmith_trainer.data.read import dataset_files, read_rows
+from tunesmith_trainer.data.rows import Place, Problem, Row, RowError
+
+# Problems that are kept with their place; beyond it they are only counted, so that a broken file of a million rows
+# does not become a report of a million lines.
+KEPT_PROBLEMS = 100
+# 16 bytes: two of a billion rows share a digest with a probability below 1e-20 (birthday bound).
+_DIGEST_BYTES = 16
+
+Arrange = Callable[[Example], Example]
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many rows ended how, and where the first of each kind stand."""
+
+    read: int = 0
+    invalid: int = 0
+    duplicates: int = 0
+    formats: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    duplicate_places: list[Place] = field(default_factory=list)
+
+    def refuse(self, problem: Problem) -> None:
+        self.invalid += 1
+        if len(self.problems) < KEPT_PROBLEMS:
+            self.problems.append(problem)
+
+    def repeat(self, place: Place) -> None:
+        self.duplicates += 1
+        if len(self.duplicate_places) < KEPT_PROBLEMS:
+            self.duplicate_places.append(place)
+
+
+@dataclass(slots=True)
+class Index:
+    """One entry per spooled row, in the order of the spool.
+
+    `rows` are digests of the whole row, `prompts` of its prompt, `datasets` the number of its dataset.
+    """
+
+    datasets: array[int] = field(default_factory=lambda: array("h"))
+    rows: list[bytes] = field(default_factory=list)
+    prompts: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """One row of the spool: what it says and where it stood."""
+
+    dataset: int
+    place: Place
+    example: Example
+    prompt_sha: str
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Everything that was gathered into one spool."""
+
+    spool: Path
+    index: Index = field(default_factory=Index)
+    tally: Tally = field(default_factory=Tally)
+    _prompts: dict[bytes, bytes] = field(default_factory=dict)
+    _seen: set[bytes] = field(default_factory=set)
+
+    def __iter__(self) -> Iterator[Spooled]:
+        with self.spool.open(encoding="utf-8") as file:
+            for line in file:
+                dataset, name, number, unit, prompt_sha, example = json.loads(line)
+                content = example if isinstance(example, str) else tuple(Message(role=r, content=c) for r, c in example)
+                yield Spooled(dataset, Place(name, number, unit), content, prompt_sha)
+
+    def add(self, spool: TextIO, dataset: int, place: Place, example: Example) -> None:
+        """One more row, unless it is an exact duplicate of one that is there; raises `RowError`."""
+        row = row_digest(example)
+        if row in self._seen:
+            self.tally.repeat(place)
+            return
+        self._seen.add(row)
+        prompt_sha = sha256(_encoded(prompt_text(example))).hexdigest()
+        prompt = bytes.fromhex(prompt_sha)[:_DIGEST_BYTES]
+        self.index.datasets.append(dataset)
+        self.index.rows.append(row)
+        self.index.prompts.append(self._prompts.setdefault(prompt, prompt))
+        content = example if isinstance(example, str) else [[turn["role"], turn["content"]] for turn in example]
+        spool.write(json.dumps([dataset, place.file, place.number, place.unit, prompt_sha, content]) + "\n")
+
+
+def gather(folder: Path, spool: Path, datasets: Sequence[tuple[int, DatasetSettings]], arrange: Arrange) -> Gathered:
+    """All rows of the datasets, each in the sub-folder of its number (-1: ``evaluation``), arranged, into one spool.
+
+    Raises DatasetInvalid for a dataset without readable rows or of unknown columns.
+    """
+    gathered = Gathered(spool)
+    with spool.open("w", encoding="utf-8") as file:
+        for number, settings in datasets:
+            source = folder / ("evaluation" if number < 0 else str(number))
+            _gather_one(gathered, file, (number, dataset_files(source)), (settings, arrange))
+    return gathered
+
+
+def _gather_one(
+    gathered: Gathered,
+    spool: TextIO,
+    source: tuple[int, list[Path]],
+    how: tuple[DatasetSettings, Arrange],
+) -> None:
+    number, files = source
+    settings, arrange = how
+    read: Callable[[dict[str, Any]], Example] | None = None
+    tally = gathered.tally
+    for row in read_rows(files):
+        tally.read += 1
+        if isinstance(row, Problem):
+            tally.refuse(row)
+            continue
+        if read is None:
+            read = _reader(row, settings, tally)
+        try:
+            gathered.add(spool, number, row.place, arrange(read(row.columns)))
+        except RowError as error:
+            tally.refuse(Problem(row.place, str(error)))
+    if read is None:
+        what = _name(number) + ("; " + "; ".join(map(str, tally.problems[:3])) if tally.problems else "")
+        raise StageFailure(FailureClass.DATASET_INVALID, f"no row can be read of {what}")
+
+
+def _name(number: int) -> str:
+    return "evaluation.dataset" if number < 0 else f"datasets[{number}]"
+
+
+def _reader(first: Row, settings: DatasetSettings, tally: Tally) -> Callable[[dict[str, Any]], Example]:
+    """How the rows of a dataset are understood, decided by the settings and the first row's columns."""
+    present = sorted(first.columns)
+    if settings.columns is not None:
+        if absent := absent_columns(settings.columns, present):
+            raise _no_fit(first, f"has no column {', '.join(absent)}, which columns names")
+        mapped = mapping(settings.columns, settings.format)
+        wanted = ChatFormat.TEXT if settings.format is ChatFormat.TEXT else ChatFormat.PROMPT_COMPLETION
+        tally.formats.append(wanted.value)
+        return lambda columns: understand(mapped(columns), wanted)
+    if settings.format is ChatFormat.AUTO:
+        found = detect(present)
+        if found is None:
+            raise _no_fit(first, "is of no known format")
+    else:
+        found = settings.format
+        if absent := missing_for(found, present):
+            raise _no_fit(first, f"has no column {', '.join(absent)}, which the format {found} needs")
+    tally.formats.append(found.value)
+    return lambda columns: understand(columns, found)
+
+
+def _no_fit(first: Row, what: str) -> StageFailure:
+    seen = ", ".join(sorted(first.columns)) or "none"
+    return StageFailure(
+        FailureClass.DATASET_INVALID,
+        f"{first.place.file} {what}; its columns are: {seen}",
+        hint=f"Say which column is what with datasets[].columns. Formats are found by their columns ({EXPECTED}).",
+    )
+
+
+def with_system(example: Example, policy: SystemPrompt) -> Example:
+    """The conversation under the manifest's policy for system prompts (P11); a text stays as it is."""
+    if isinstance(example, str) or policy.mode is SystemPromptMode.KEEP:
+        return example
+    spoken = tuple(turn for turn in example if turn["role"] != "system")
+    if policy.mode is SystemPromptMode.NONE or policy.text is None:
+        return spoken
+    return (Message(role="system", content=policy.text), *spoken)
+
+
+def merged_system(example: Example) -> Example:
+    """The conversation with its system text in front of the first user turn, for templates that refuse it (P9)."""
+    if isinstance(example, str) or example[0]["role"] != "system":
+        return example
+    system, first, *rest = example
+    return (Message(role="user", content=f"{system['content']}\n\n{first['content']}"), *rest)
+
+
+def prompt_text(example: Example) -> str:
+    """What decides that two rows ask the same: system text and first question, or a whole text; case, white space and
+    Unicode form do not count.
+
+    Conversations that begin alike count as one prompt, since the shorter one's prompt is the longer one's beginning.
+    """
+    text = example if isinstance(example, str) else "\n\n".join(_opening(example))
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())
+
+
+def _opening(example: Conversation) -> list[str]:
+    return [turn["content"] for turn in example[:2] if turn["role"] != "assistant"]
+
+
+def row_digest(example: Example) -> bytes:
+    """Of the whole row; rows with equal digests are exact duplicates. Raises `RowError` for broken Unicode."""
+    said = example if isinstance(example, str) else [[turn["role"], turn["content"]] for turn in example]
+    text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+    return blake2b(_encoded(text), digest_size=_DIGEST_BYTES).digest()
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise RowError("holds half of a surrogate pair, which is no character") from None

@@ -1,0 +1,53 @@
+"""Records in, the few of them out that later texts are made of: gate answers, calibration, probes, examples."""
+
+from dataclasses import dataclass, field
+
+from tunesmith_api.settings import CONTEXT_LENGTH
+from tunesmith_trainer.data.conversations import Conversation
+from tunesmith_trainer.data.encode import Record
+from tunesmith_trainer.data.probes import OWN_PROBES
+from tunesmith_trainer.data.report import EXAMPLES
+from tunesmith_trainer.data.split import Part
+from tunesmith_trainer.data.texts import CALIBRATION_OWN_WINDOWS, GATE_MOST_WINDOWS, Sample
+
+
+@dataclass(slots=True)
+class Kept:
+    """Bounded samples of what passes by; `chat` says whether any of it was a conversation."""
+
+    gate: Sample
+    calibration: Sample
+    chat: bool = False
+    examples: list[Record] = field(default_factory=list)
+    asked: list[Conversation] = field(default_factory=list)
+
+    def take(self, record: Record) -> None:
+        """Keep of the record what is wanted of it."""
+        example = record.example
+        self.chat = self.chat or not isinstance(example, str)
+        match record.origin.part:
+            case Part.TRAIN:
+                self.calibration.add(record.text, len(record.ids))
+                if len(self.examples) < EXAMPLES:
+                    self.examples.append(record)
+            case Part.GATE:
+                said = example if isinstance(example, str) else _answers(example)
+                # Tokens of a text are at most those of the row that it is part of.
+                self.gate.add(said, sum(record.mask))
+            case Part.EVAL:
+                if not isinstance(example, str) and len(self.asked) < OWN_PROBES:
+                    self.asked.append(example)
+            case _:
+                pass
+
+
+def kept(seed: int) -> Kept:
+    """Empty samples of the sizes that the texts have."""
+    return Kept(
+        gate=Sample(GATE_MOST_WINDOWS * CONTEXT_LENGTH, seed),
+        calibration=Sample(CALIBRATION_OWN_WINDOWS * CONTEXT_LENGTH, seed),
+    )
+
+
+def _answers(conversation: Conversation) -> str:
+    return "\n\n".join(turn["content"] for turn in conversation if turn["role"] == "assistant")

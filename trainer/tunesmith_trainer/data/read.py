@@ -1,0 +1,213 @@
+"""Source files in, rows out, one at a time: JSONL, JSON, CSV and Parquet, told apart by content and then by name.
+
+What makes one row unreadable comes out as a `Problem` in its place; what makes a whole file unreadable is raised as
+DatasetInvalid. At most one row and one buffer are in memory (Parquet: one batch).
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_trainer.data.json_array import json_elements
+from tunesmith_trainer.data.rows import MAX_ROW_BYTES, Container, Place, Problem, Row
+
+READABLE = "JSONL, JSON (a list, or an object with one list), CSV and Parquet"
+TOO_LARGE = f"longer than {MAX_ROW_BYTES // 2**20} MiB"
+# Magic numbers: Apache Parquet's file format, RFC 1952 (gzip), RFC 8878 (zstd), the Unicode Standard 23.8 (UTF-16).
+_PARQUET = b"PAR1"
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
+_BY_NAME = {
+    ".jsonl": Container.JSONL,
+    ".ndjson": Container.JSONL,
+    ".json": Container.JSON,
+    ".csv": Container.CSV,
+    ".tsv": Container.CSV,
+    ".parquet": Container.PARQUET,
+}
+_PARQUET_BATCH_ROWS = 1024
+
+
+def dataset_files(folder: Path) -> list[Path]:
+    """The files of a dataset's folder that hold rows, sorted by path; hidden files and other names are passed over.
+
+    Where no name is known, a single file is taken whatever it is called.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    known = [path for path in files if path.suffix.lower() in _BY_NAME]
+    return known or (files if len(files) == 1 else [])
+
+
+def read_rows(files: Iterable[Path]) -> Iterator[Row | Problem]:
+    """Every row of the files in their order."""
+    for path in files:
+        match container_of(path):
+            case Container.JSONL:
+                yield from _jsonl(path)
+            case Container.JSON:
+                yield from _json(path)
+            case Container.CSV:
+                yield from _csv(path)
+            case Container.PARQUET:
+                yield from _parquet(path)
+
+
+def container_of(path: Path) -> Container:
+    """How the file holds its rows; raises DatasetInvalid for one that is empty or of no kind that can be read."""
+    with path.open("rb") as file:
+        head = file.read(4)
+        if head == _PARQUET:
+            return Container.PARQUET
+        for magic, name in _COMPRESSED.items():
+            if head.startswith(magic):
+                raise _unreadable(path, f"is compressed with {name}: unpack it first")
+        if head.startswith(_UTF16):
+            raise _unreadable(path, "is UTF-16: save it as UTF-8")
+        file.seek(len(_BOM) if head.startswith(_BOM) else 0)
+        line = _first_line(file)
+        only = not file.read(MAX_ROW_BYTES).strip()
+    if not line:
+        raise _unreadable(path, "is empty")
+    named = _BY_NAME.get(path.suffix.lower())
+    if named in (Container.CSV, Container.PARQUET) or line[:1] not in (b"[", b"{"):
+        return _named_or_refused(path, named)
+    return Container.JSON if line[:1] == b"[" else _lines_or_object(line, only, named)
+
+
+def _first_line(file: BinaryIO) -> bytes:
+    while line := file.readline(MAX_ROW_BYTES):
+        if stripped := line.strip():
+            return stripped
+    return b""
+
+
+def _named_or_refused(path: Path, named: Container | None) -> Container:
+    if named is None:
+        raise _unreadable(path, f"is none of {READABLE}")
+    if named is Container.PARQUET:
+        raise _unreadable(path, "is called Parquet but does not begin as a Parquet file does")
+    return named
+
+
+def _lines_or_object(line: bytes, only: bool, named: Container | None) -> Container:
+    """A file that begins with ``{``: rows in lines, or one object around them."""
+    try:
+        first = json.loads(line)
+    except (ValueError, RecursionError):
+        # A broken first row is found, with its line, by reading lines; a pretty-printed object never ends its first one.
+        return Container.JSON if named is Container.JSON or line == b"{" else Container.JSONL
+    lists = [value for value in first.values() if isinstance(value, list)]
+    wraps = only and len(lists) == 1 and named is not Container.JSONL and "messages" not in first
+    return Container.JSON if wraps and "conversations" not in first else Container.JSONL
+
+
+def _unreadable(path: Path, what: str) -> StageFailure:
+    return StageFailure(
+        FailureClass.DATASET_INVALID, f"the dataset's file {path.name} {what}", hint=f"Readable are {READABLE}."
+    )
+
+
+def _jsonl(path: Path) -> Iterator[Row | Problem]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_ROW_BYTES + 1):
+            number += 1
+            place = Place(path.name, number)
+            if len(line) > MAX_ROW_BYTES:
+                yield Problem(place, TOO_LARGE)
+                _skip_line(file, line)
+                continue
+            if number == 1:
+                line = line.removeprefix(_BOM)  # noqa: PLW2901
+            if stripped := line.strip():
+                yield _row(place, stripped)
+
+
+def _skip_line(file: BinaryIO, read: bytes) -> None:
+    while read and not read.endswith(b"\n"):
+        read = file.readline(MAX_ROW_BYTES)
+
+
+def _row(place: Place, line: bytes) -> Row | Problem:
+    try:
+        value = json.loads(line)
+    except UnicodeDecodeError as error:
+        return Problem(place, f"is not UTF-8 (byte {error.start + 1} of the line)")
+    except json.JSONDecodeError as error:
+        return Problem(place, f"is not JSON: {error.msg} at column {error.colno}")
+    except RecursionError:
+        return Problem(place, "is nested too deeply")
+    return _object(place, value)
+
+
+def _object(place: Place, value: Any) -> Row | Problem:
+    if not isinstance(value, dict):
+        return Problem(place, f"is no JSON object but {_kind(value)}")
+    return Row(place, value)
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", str: "a string", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+def _json(path: Path) -> Iterator[Row | Problem]:
+    with path.open("rb") as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig")
+        try:
+            for number, value in enumerate(json_elements(text), start=1):
+                yield _object(Place(path.name, number, "row"), value)
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(path, f"is not the JSON that is expected: {error}") from error
+
+
+def _csv(path: Path) -> Iterator[Row | Problem]:
+    with path.open("r", encoding="utf-8-sig", newline="") as file:
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(file)
+        # The limit is the process's own; the module's default of 128 KiB would refuse long answers.
+        csv.field_size_limit(MAX_ROW_BYTES)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = next(reader)
+            if len(set(header)) != len(header):
+                raise _unreadable(path, "has two columns of one name")
+            line = reader.line_num + 1
+            for values in reader:
+                if values:
+                    yield _csv_row(Place(path.name, line), header, values)
+                line = reader.line_num + 1
+        except (csv.Error, UnicodeDecodeError) as error:
+            # What follows a broken quote or byte cannot be told apart into rows any more.
+            raise _unreadable(path, f"cannot be read after line {reader.line_num}: {error}") from error
+
+
+def _delimiter(file: io.TextIOBase) -> str:
+    header = file.readline(MAX_ROW_BYTES)
+    file.seek(0)
+    return max(",;\t", key=header.count)
+
+
+def _csv_row(place: Place, header: list[str], values: list[str]) -> Row | Problem:
+    if len(values) != len(header):
+        return Problem(place, f"has {len(values)} fields, the header {len(header)}")
+    return Row(place, dict(zip(header, values, strict=True)))
+
+
+def _parquet(path: Path) -> Iterator[Row | Problem]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        number = 0
+        for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
+            for columns in batch.to_pylist():
+                number += 1
+                yield _object(Place(path.name, number, "row"), columns)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, f"is no readable Parquet file: {error}") from error
