@@ -10,7 +10,9 @@ import yaml
 
 from tunesmith_api.generate.crd import crd
 from tunesmith_api.generate.editors import editor_schema
+from tunesmith_api.generate.errors import errors_page
 from tunesmith_api.generate.reference import reference_page
+from tunesmith_api.report import Report
 
 
 def _crd_text() -> str:
@@ -22,10 +24,16 @@ def _editors_text() -> str:
     return json.dumps(editor_schema(), indent=2) + "\n"
 
 
+def _report_text() -> str:
+    return json.dumps(Report.model_json_schema(by_alias=True), indent=2) + "\n"
+
+
 # Every generated file, by its path in the repository.
 GENERATED: dict[str, Callable[[], str]] = {
     "crds/tunesmith.dev_finetunejobs.yaml": _crd_text,
     "docs/finetunejob.schema.json": _editors_text,
+    "docs/report.schema.json": _report_text,
+    "docs/errors.md": errors_page,
     "docs/reference/manifest.md": reference_page,
 }
 
