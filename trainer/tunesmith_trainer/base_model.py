@@ -1,4 +1,4 @@
-"""A base model's folder in, its configuration out, or the reason why it cannot be used: before anything of it is loaded.
+"""A base model's folder in, its configuration out, or why it cannot be used: before anything of it is loaded.
 
 Model files are hostile input: whatever could run code when it is loaded is refused here, because llama.cpp's converter
 loads tokenizers with ``trust_remote_code`` (conversion/base.py).
@@ -22,7 +22,7 @@ def check_base_model(folder: Path, family: Family) -> dict[str, Any]:
     """config.json of a model that can be trained and converted.
 
     Raises ModelInvalid for weights in pickle files, code of its own, quantized weights (P43) and dimensions that do
-    not agree (P29, P40); ConversionUnsupported where the family's tokenizer files are not as llama.cpp needs them (P39).
+    not agree (P29, P40); ConversionUnsupported where the tokenizer's files are not as llama.cpp needs them (P39).
     """
     configs = {name: read_json(folder / name) for name in _CONFIGS if (folder / name).is_file()}
     if "config.json" not in configs:
@@ -116,9 +116,7 @@ def _header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MAX_HEADER_BYTES:
-                raise ValueError(f"a header of {length} bytes")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(min(length, _MAX_HEADER_BYTES)))
         return {name: tensor for name, tensor in header.items() if name != "__metadata__" and tensor["shape"]}
     except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
         raise _invalid(f"has a damaged {path.name}: {error}", "Download the model again.") from error

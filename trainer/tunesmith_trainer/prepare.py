@@ -15,7 +15,7 @@ from tunesmith_api import families
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.families import Family
 from tunesmith_api.settings import PrepareSettings
-from tunesmith_api.spec import EVALUATION_PERCENT, OnInvalidRows
+from tunesmith_api.spec import OnInvalidRows
 from tunesmith_api.stages import Kind
 from tunesmith_trainer.base_model import check_base_model, check_vocabulary, longest_text
 from tunesmith_trainer.conversion_proof import compare_vocabulary, prove_conversion
@@ -26,7 +26,7 @@ from tunesmith_trainer.data.invalid import refuse_invalid
 from tunesmith_trainer.data.keep import Kept, kept
 from tunesmith_trainer.data.probes import probes
 from tunesmith_trainer.data.report import dataset_report, rendered_examples, row_counts
-from tunesmith_trainer.data.split import EVALUATION, USED, Part, Split, check_sizes, rates, split, times
+from tunesmith_trainer.data.split import USED, Part, Split, check_sizes, rates, split, times
 from tunesmith_trainer.data.system import Systems
 from tunesmith_trainer.data.texts import calibration_text, forgetting_text, gate_text
 from tunesmith_trainer.data.write import PartWriter
@@ -65,7 +65,7 @@ def run(work: Work) -> Outcome:
         proof = pool.submit(prove_conversion, work.tools(), work.inputs[Kind.BASE], work.scratch, work.interrupted)
         gathered = _gather(work, settings, base)
         work.progress(0.3)
-        parts = split(gathered.index, _limits(settings), _percent(settings), settings.seed)
+        parts = split(gathered.index, settings)
         written = _write_parts(work, settings, (gathered, parts, base.tokenizer), folder)
         work.progress(0.8)
         vocabulary = compare_vocabulary(proof.result(), base.tokenizer)
@@ -110,22 +110,10 @@ def _gather(work: Work, settings: PrepareSettings, base: Base) -> Gathered:
         base.systems.see(arranged)
         return merged_system(arranged) if base.systems.merges else arranged
 
-    datasets = list(enumerate(settings.datasets))
-    if settings.evaluation is not None:
-        datasets.append((EVALUATION, settings.evaluation))
-    gathered = gather(work.scratch / "sources", work.scratch / "rows.spool", datasets, arrange)
+    gathered = gather(work.scratch / "sources", work.scratch / "rows.spool", settings, arrange)
     if settings.on_invalid_rows is OnInvalidRows.FAIL:
         refuse_invalid(gathered.tally)
     return gathered
-
-
-def _limits(settings: PrepareSettings) -> list[tuple[int, int | None]]:
-    limits = [(number, dataset.max_examples) for number, dataset in enumerate(settings.datasets)]
-    return limits + ([(EVALUATION, settings.evaluation.max_examples)] if settings.evaluation else [])
-
-
-def _percent(settings: PrepareSettings) -> float:
-    return EVALUATION_PERCENT if settings.evaluation_percent is None else settings.evaluation_percent
 
 
 def _write_parts(

@@ -40,7 +40,7 @@ PROBES = (
     "def add(a, b):\n    return a + b\n\n\n\tprint(add(1000000, 23))",
     "  two spaces,   three spaces and a trailing one ",
     "Größe, naïve café, Здравствуйте, 你好世界, こんにちは, مرحبا, नमस्ते",
-    "👩‍👩‍👧‍👦 ✅ e\u0301 \u00a0 \u200b",
+    "👩‍👩‍👧‍👦 ✅ \u00a0 \u200b",
     "HTTPServer CamelCase snake_case don't DON'T I'll",
 )
 
@@ -79,13 +79,16 @@ class Tokenizer:
         """How many tokens a text has, without any in front or behind."""
         return len(self.encode([text])[0].ids)
 
-    def render(self, messages: Iterable[Message], add_generation_prompt: bool) -> str:
-        """The conversation as the model reads it; raises jinja2.TemplateError where the template refuses it."""
+    def render(self, messages: Iterable[Message], *, prompting: bool) -> str:
+        """The conversation as the model reads it, with the beginning of an answer where it is `prompting` for one.
+
+        Raises jinja2.TemplateError where the template refuses it.
+        """
         return str(
             self.inner.apply_chat_template(
                 list(messages),
                 tokenize=False,
-                add_generation_prompt=add_generation_prompt,
+                add_generation_prompt=prompting,
                 date_string=DATE_STRING,
                 strftime_now=FIXED_DAY.strftime,
             )

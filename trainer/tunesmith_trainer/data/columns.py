@@ -58,7 +58,7 @@ def _value(row: Mapping[str, Any], name: str) -> Any:
 
 
 def _template(source: str) -> _Cell:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     try:
         compiled = environment.from_string(source)
     except TemplateError as error:

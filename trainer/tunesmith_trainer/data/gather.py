@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.settings import DatasetSettings
+from tunesmith_api.settings import DatasetSettings, PrepareSettings
 from tunesmith_api.sources import ChatFormat
 from tunesmith_api.training import SystemPrompt, SystemPromptMode
 from tunesmith_trainer.data.columns import absent_columns, mapping
@@ -25,6 +25,8 @@ from tunesmith_trainer.data.conversations import missing_columns as missing_for
 from tunesmith_trainer.data.read import dataset_files, read_rows
 from tunesmith_trainer.data.rows import Place, Problem, Row, RowError
 
+# The number of the evaluation dataset among the datasets.
+EVALUATION = -1
 # Problems that are kept with their place; beyond it they are only counted, so that a broken file of a million rows
 # does not become a report of a million lines.
 KEPT_PROBLEMS = 100
@@ -111,16 +113,22 @@ class Gathered:
         spool.write(json.dumps([dataset, place.file, place.number, place.unit, prompt_sha, content]) + "\n")
 
 
-def gather(folder: Path, spool: Path, datasets: Sequence[tuple[int, DatasetSettings]], arrange: Arrange) -> Gathered:
-    """All rows of the datasets, each in the sub-folder of its number (-1: ``evaluation``), arranged, into one spool.
+def numbered(settings: PrepareSettings) -> list[tuple[int, DatasetSettings]]:
+    """The datasets with their numbers, the evaluation dataset among them."""
+    datasets = list(enumerate(settings.datasets))
+    return datasets if settings.evaluation is None else [*datasets, (EVALUATION, settings.evaluation)]
+
+
+def gather(folder: Path, spool: Path, settings: PrepareSettings, arrange: Arrange) -> Gathered:
+    """All rows of the datasets, each in the sub-folder of its number or ``evaluation``, arranged, into one spool.
 
     Raises DatasetInvalid for a dataset without readable rows or of unknown columns.
     """
     gathered = Gathered(spool)
     with spool.open("w", encoding="utf-8") as file:
-        for number, settings in datasets:
-            source = folder / ("evaluation" if number < 0 else str(number))
-            _gather_one(gathered, file, (number, dataset_files(source)), (settings, arrange))
+        for number, dataset in numbered(settings):
+            source = folder / ("evaluation" if number == EVALUATION else str(number))
+            _gather_one(gathered, file, (number, dataset_files(source)), (dataset, arrange))
     return gathered
 
 
@@ -151,7 +159,7 @@ def _gather_one(
 
 
 def _name(number: int) -> str:
-    return "evaluation.dataset" if number < 0 else f"datasets[{number}]"
+    return "evaluation.dataset" if number == EVALUATION else f"datasets[{number}]"
 
 
 def _reader(first: Row, settings: DatasetSettings, tally: Tally) -> Callable[[dict[str, Any]], Example]:

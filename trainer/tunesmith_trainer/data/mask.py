@@ -4,14 +4,20 @@ Template-agnostic (P2): what is rendered before an answer, with the generation p
 answer begins; the answer is what follows, up to and including the token that ends the turn (P3).
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.data.conversations import Conversation
 
-Render = Callable[[Conversation, bool], str]
 Span = tuple[int, int]
+
+
+class Render(Protocol):
+    """A chat template: a conversation as one text, with the beginning of an answer where it is prompting for one."""
+
+    def __call__(self, messages: Conversation, *, prompting: bool) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,8 @@ def render_answers(messages: Conversation, render: Render, ends: Collection[str]
 
 
 def _answer(messages: Conversation, render: Render, ends: Collection[str]) -> Rendered:
-    prompt = render(messages[:-1], True)
-    text = render(messages, False)
+    prompt = render(messages[:-1], prompting=True)
+    text = render(messages, prompting=False)
     if not text.startswith(prompt):
         raise StageFailure(
             FailureClass.MODEL_INVALID,

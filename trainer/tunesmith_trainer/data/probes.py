@@ -56,7 +56,7 @@ def probes(own: Iterable[Conversation], tokenizer: Tokenizer, merges_system: boo
         if isinstance(sent, str):
             continue
         try:
-            text = tokenizer.render(sent, prompt)
+            text = tokenizer.render(sent, prompting=prompt)
         except TemplateError:
             continue
         ids = tokenizer.with_bos(tokenizer.encode([text])[0].ids)

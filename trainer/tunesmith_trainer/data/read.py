@@ -99,7 +99,7 @@ def _lines_or_object(line: bytes, only: bool, named: Container | None) -> Contai
     try:
         first = json.loads(line)
     except (ValueError, RecursionError):
-        # A broken first row is found, with its line, by reading lines; a pretty-printed object never ends its first one.
+        # A broken first row is found, with its line, by reading lines; a pretty-printed object does not end its line.
         return Container.JSON if named is Container.JSON or line == b"{" else Container.JSONL
     lists = [value for value in first.values() if isinstance(value, list)]
     wraps = only and len(lists) == 1 and named is not Container.JSONL and "messages" not in first
@@ -123,7 +123,7 @@ def _jsonl(path: Path) -> Iterator[Row | Problem]:
                 _skip_line(file, line)
                 continue
             if number == 1:
-                line = line.removeprefix(_BOM)  # noqa: PLW2901
+                line = line.removeprefix(_BOM)
             if stripped := line.strip():
                 yield _row(place, stripped)
 

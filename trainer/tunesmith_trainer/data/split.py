@@ -7,16 +7,17 @@ or in more files, are split alike.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
 from heapq import nsmallest
 
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.data.gather import Index
+from tunesmith_api.settings import PrepareSettings
+from tunesmith_api.spec import EVALUATION_PERCENT
+from tunesmith_trainer.data.gather import EVALUATION, Index, numbered
 
-EVALUATION = -1
 # The gate part gets half as many rows as the eval part: it is topped up with general text, held-out rows cannot be.
 GATE_SHARE = 0.5
 # The fewest rows of each part. 8 held-out answers tell a gain of 50 points from chance (exact binomial, 95 %), fewer
@@ -55,15 +56,17 @@ def _rank(seed: int, purpose: str, digest: bytes) -> bytes:
     return blake2b(digest, digest_size=8, key=f"{seed}:{purpose}".encode()).digest()
 
 
-def split(index: Index, limits: Sequence[tuple[int, int | None]], percent: float, seed: int) -> Split:
-    """The part of each row; `percent` of the rows are held out where the index has no evaluation dataset.
+def split(index: Index, settings: PrepareSettings) -> Split:
+    """The part of each row; evaluation.percent of them are held out where there is no evaluation dataset.
 
-    `limits` holds (dataset, its maxExamples). Raises DatasetTooSmall, with the numbers, when a part cannot get as many
-    rows as it needs without sharing a prompt with another.
+    Raises DatasetTooSmall, with the numbers, when a part cannot get as many rows as it needs without sharing a prompt
+    with another.
     """
+    seed = settings.seed
+    percent = EVALUATION_PERCENT if settings.evaluation_percent is None else settings.evaluation_percent
     parts = array("B", bytes(len(index.rows)))
-    for dataset, limit in limits:
-        _limit(parts, index, (dataset, limit), seed)
+    for number, dataset in numbered(settings):
+        _limit(parts, index, (number, dataset.max_examples), seed)
     own = _evaluation_rows(parts, index)
     groups: dict[bytes, int] = {}
     for place, part in enumerate(parts):
@@ -134,7 +137,7 @@ def check_sizes(counts: Mapping[str, int], what: str) -> None:
         raise StageFailure(
             FailureClass.DATASET_TOO_SMALL,
             f"{sum(counts.values())} usable rows {what} are too few: {', '.join(short)}",
-            hint=f"At least {sum(LEAST.values())} rows with different prompts are needed; a few hundred teach something.",
+            hint=f"Add rows: {sum(LEAST.values())} different prompts are the least, a few hundred teach something.",
         )
 
 

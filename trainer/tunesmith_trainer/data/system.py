@@ -1,4 +1,4 @@
-"""A chat template in, what it does with system messages out: refused or rendered, and its own text where there is none."""
+"""A chat template in, what it does with system messages out: whether it takes them, and its own text without one."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -30,9 +30,9 @@ class Systems:
         if tokenizer.template is None:
             return cls(merges=False, default=None)
         user = Message(role="user", content=_USER)
-        alone = tokenizer.render((user,), True)
+        alone = tokenizer.render((user,), prompting=True)
         try:
-            both = tokenizer.render((Message(role="system", content=_SYSTEM), user), True)
+            both = tokenizer.render((Message(role="system", content=_SYSTEM), user), prompting=True)
         except TemplateError:
             return cls(merges=True, default=None)
         return cls(merges=_SYSTEM not in both, default=default_system(both, alone))
