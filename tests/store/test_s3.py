@@ -75,15 +75,10 @@ def test_address(location: dict[str, str], expected: tuple[object, ...]) -> None
 def test_address_of_the_environment() -> None:
     """What S3 tools read counts where the location is silent, and only there."""
     environment = {"AWS_ENDPOINT_URL": "http://h:1", "AWS_DEFAULT_REGION": "r1"}
+    silent, said = StoreLocation(uri="s3://b"), StoreLocation(uri="s3://b", endpoint="http://e:2", region="r2")
 
-    assert astuple(s3_address(StoreLocation(uri="s3://b"), environment)) == ("h:1", False, "r1", "b", "")
-    assert astuple(s3_address(StoreLocation(uri="s3://b", endpoint="http://e:2", region="r2"), environment)) == (
-        "e:2",
-        False,
-        "r2",
-        "b",
-        "",
-    )
+    assert astuple(s3_address(silent, environment)) == ("h:1", False, "r1", "b", "")
+    assert astuple(s3_address(said, environment)) == ("e:2", False, "r2", "b", "")
 
 
 @pytest.mark.parametrize(

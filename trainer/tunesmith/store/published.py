@@ -78,12 +78,7 @@ def export(artifacts: Artifacts, files: Mapping[str, Source], folder: Path) -> N
         target = folder / path
         if verified.holds(target, entry):
             return
-        name = artifacts.attempt_name(source.manifest, source.path)
-        in_place = artifacts.store.local_path(name)
-        if in_place is None or not in_place.is_file():
-            artifacts.store.get_file(name, target, entry)
-        else:
-            put_copy(in_place, target, entry)
+        _bring(artifacts, source, entry, target)
         verified.add(target, entry)
 
     in_parallel(put, files.items())
@@ -99,6 +94,22 @@ def _copy(artifacts: Artifacts, source: Source, entry: FileEntry, target: str) -
     copied = store.stat(target)
     if copied is None or copied.size != entry.size:
         raise _damaged(source, "has another size")
+
+
+def _bring(artifacts: Artifacts, source: Source, entry: FileEntry, target: Path) -> None:
+    name = artifacts.attempt_name(source.manifest, source.path)
+    in_place = artifacts.store.local_path(name)
+    try:
+        if in_place is not None and in_place.is_file():
+            put_copy(in_place, target, entry)
+        else:
+            artifacts.store.get_file(name, target, entry)
+    except NotFoundInStoreError as error:
+        raise _damaged(source, "is missing") from error
+    except StageFailure as error:
+        if error.failure is FailureClass.ARTIFACT_CORRUPT:
+            raise _damaged(source, "is damaged") from error
+        raise
 
 
 def _is_copy(copy: StoredObject | None, original: StoredObject) -> bool:
