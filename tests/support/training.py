@@ -84,7 +84,11 @@ class Posts:
 
 
 def train_work(
-    inputs: dict[Kind, Path], scratch: Path, settings: TrainSettings, execution: dict[str, Any] | None = None, **named: Any
+    inputs: dict[Kind, Path],
+    scratch: Path,
+    settings: TrainSettings,
+    execution: dict[str, Any] | None = None,
+    **named: Any,
 ) -> Work:
     """A call of `train` with these inputs."""
     scratch.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from tunesmith_trainer.engines.environment import prepare_process
 from tunesmith_trainer.engines.host import available_memory, cpu_flags
 from tunesmith_trainer.engines.job import TrainingJob
 from tunesmith_trainer.engines.order import total_steps
-from tunesmith_trainer.engines.precision import Device, native_bf16, precision
+from tunesmith_trainer.engines.precision import Device, attention, native_bf16, precision
 from tunesmith_trainer.engines.rows import read_rows
 from tunesmith_trainer.engines.session import Trained, train
 from tunesmith_trainer.work import Outcome, Output, Work
@@ -60,7 +60,11 @@ def prepare_job(work: Work, settings: TrainSettings, execution: TrainExecution, 
     device, bf16 = find_device(execution.use_gpu)
     effective = min(settings.effective_batch_size, len(train_rows))
     memory = free_memory(device, execution) - weights_bytes(base, settings.method, device)
+    format_ = precision(settings.method, device, bf16)
     chosen = Chosen(device.value, divisor(effective, execution.batch_size), execution.gradient_checkpointing)
+    longest = max(train_rows.lengths)
+    batches = batching(shape, memory, longest, effective, chosen)
+    together = longest * (batches.micro if settings.packing else 1)
     return TrainingJob(
         settings=settings,
         base=base,
@@ -71,9 +75,10 @@ def prepare_job(work: Work, settings: TrainSettings, execution: TrainExecution, 
         pad_id=int(json.loads((dataset / "figures.json").read_bytes())["padId"]),
         total_steps=total_steps(len(train_rows), effective, settings.epochs, settings.max_steps),
         packing=settings.packing,
+        attention=attention(settings.attention, device, format_.weights, together),
         device=device,
-        precision=precision(settings.method, device, bf16),
-        batching=batching(shape, memory, max(train_rows.lengths), effective, chosen),
+        precision=format_,
+        batching=batches,
         save_every=execution.save_every,
         scratch=work.scratch,
     )
@@ -144,7 +149,9 @@ def train_within_memory(job: TrainingJob, attempt: Callable[[TrainingJob], Train
         if kind is FailureClass.OUT_OF_MEMORY or job.batching.micro == 1:
             raise out_of_memory(kind, job) from error
     smaller = replace(job, batching=job.batching.halved())
-    log.warning("the GPU's memory did not suffice for %d rows: again with %d", job.batching.micro, smaller.batching.micro)
+    log.warning(
+        "the GPU's memory did not suffice for %d rows: again with %d", job.batching.micro, smaller.batching.micro
+    )
     release_gpu_memory()
     try:
         trained = attempt(smaller)
@@ -168,7 +175,9 @@ def memory_failure(error: BaseException) -> FailureClass | None:
 def out_of_memory(kind: FailureClass, job: TrainingJob) -> StageFailure:
     """The failure, with what was tried."""
     where = "the GPU" if kind is FailureClass.OUT_OF_MEMORY_GPU else "this machine"
-    message = f"{where} ran out of memory with {job.batching.micro} rows of up to {max(job.train.lengths)} tokens at once"
+    message = (
+        f"{where} ran out of memory with {job.batching.micro} rows of up to {max(job.train.lengths)} tokens at once"
+    )
     return StageFailure(kind, message)
 
 

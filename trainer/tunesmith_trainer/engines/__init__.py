@@ -19,7 +19,9 @@ class Loaded:
 class Engine(Protocol):
     """The seam between the stage and the libraries that train."""
 
-    name: EngineName
+    @property
+    def name(self) -> EngineName:
+        """What the spec calls it."""
 
     def import_libraries(self) -> None:
         """Import what has to be imported before anything else of the stack."""

@@ -12,7 +12,14 @@ from tunesmith_api.settings import LoraSettings
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
 # What makes an adapter more than plain LoRA: neither merged, nor converted to GGUF, nor gone on from (P50).
-_NOT_PLAIN = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "trainable_token_indices", "layers_pattern")
+_NOT_PLAIN = (
+    "use_dora",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "trainable_token_indices",
+    "layers_pattern",
+)
 
 
 @dataclass(frozen=True, slots=True)

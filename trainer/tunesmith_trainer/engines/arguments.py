@@ -1,4 +1,4 @@
-"""A training job becomes the arguments of transformers' TrainingArguments (and of TRL's SFTConfig, which extends it)."""
+"""A training job becomes the arguments of transformers' TrainingArguments and of TRL's SFTConfig, which extends it."""
 
 from typing import Any
 

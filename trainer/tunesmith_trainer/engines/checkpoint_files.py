@@ -6,9 +6,8 @@ import zipfile
 from pathlib import Path
 
 STATE = "trainer_state.json"
-# Without optimizer or scheduler a resumed run diverges, without the RNG state it drifts, both without a word (measured).
+# Without optimizer or scheduler a resumed run diverges, without the RNG state it drifts, both silently (measured).
 PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-ADAPTER_WEIGHTS = ("adapter_model.safetensors",)
 LOG = "log.jsonl"
 BEST = "best"
 
@@ -49,7 +48,8 @@ def safetensors_whole(path: Path) -> bool:
         except ValueError:
             return False
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return size == 8 + length + max(ends, default=0)
+    expected: int = 8 + length + max(ends, default=0)
+    return size == expected
 
 
 def _zip_whole(path: Path) -> bool:

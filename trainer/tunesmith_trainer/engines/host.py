@@ -30,9 +30,9 @@ def cpu_quota(cgroup: Path = _CGROUP) -> float | None:
 
 
 def threads(cgroup: Path = _CGROUP) -> int:
-    """How many threads compute: the CPUs that this process may run on, at most the cgroup's quota (torch reads neither).
+    """How many threads compute: the CPUs that this process may run on, at most the cgroup's quota.
 
-    A number in OMP_NUM_THREADS is the user's own choice and wins.
+    torch by itself takes all of the host's cores. A number in OMP_NUM_THREADS is the user's own choice and wins.
     """
     chosen = os.environ.get("OMP_NUM_THREADS", "")
     if chosen.isdigit() and int(chosen) > 0:

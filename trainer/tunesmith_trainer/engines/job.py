@@ -16,6 +16,7 @@ class TrainingJob:
 
     `adapter` is None where all weights are trained. `total_steps` are optimizer steps; `pad_id` is the id that fills
     short rows up; `packing` lays several rows out in one sequence (only where that is exact).
+    `attention` is transformers' name of the implementation.
     """
 
     settings: TrainSettings
@@ -27,6 +28,7 @@ class TrainingJob:
     pad_id: int
     total_steps: int
     packing: bool
+    attention: str
     device: Device
     precision: Precision
     batching: Batching

@@ -1,4 +1,4 @@
-"""The training's log: one JSON object per line and event, kept beside checkpoints so that a resumed run goes on in it."""
+"""The training's log: one JSON object per line and event; it travels with checkpoints, a resumed run goes on in it."""
 
 import json
 import math

@@ -74,7 +74,9 @@ class RowOrder:
         epoch = 0
         while len(counts) < steps:
             order = epoch_order(self.lengths, self.effective_batch, self.seed, epoch)
-            for start in range(0, len(order), self.effective_batch):
-                counts.append(sum(self.lengths[row] for row in order[start : start + self.effective_batch]))
+            counts.extend(
+                sum(self.lengths[row] for row in order[start : start + self.effective_batch])
+                for start in range(0, len(order), self.effective_batch)
+            )
             epoch += 1
         return counts[:steps]

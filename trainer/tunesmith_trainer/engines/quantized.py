@@ -16,7 +16,7 @@ def probe_nf4(device: Device, dtype: Any) -> None:
     """
     try:
         works = _gradients_flow(device, dtype)
-    except Exception as error:  # noqa: BLE001  # a broken native library can raise anything
+    except Exception as error:  # a broken native library can raise anything
         raise _unusable(str(error)) from error
     if not works:
         raise _unusable("its gradients are not finite")

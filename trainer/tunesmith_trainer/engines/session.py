@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tunesmith_trainer.engines.host import peak_memory, threads
 from tunesmith_trainer.engines.job import TrainingJob
 from tunesmith_trainer.engines.journal import Journal, training_figures
 from tunesmith_trainer.engines.order import RowOrder, steps_per_epoch
+from tunesmith_trainer.engines.packing import packing_is_exact
 from tunesmith_trainer.engines.schedule import best_step
 from tunesmith_trainer.engines.stepping import callback
 from tunesmith_trainer.engines.watch import Watch, peak_gpu_memory
@@ -41,6 +42,9 @@ def train(job: TrainingJob, engine: Engine, work: Work) -> Trained:
     folders.log.unlink(missing_ok=True)
     resumed = newest(work.checkpoints, folders) if work.checkpoints else None
     loaded = engine.load(job)
+    if job.packing and not packing_is_exact(job, loaded.model):
+        log.warning("rows in one sequence would see each other here: training without packing")
+        job = replace(job, packing=False)
     trainer, watch = assemble(job, engine, loaded, work)
     trainer.args.eval_on_start = resumed is not None and watch.evaluation_pending(resumed[0])
     if work.interrupted.is_set():
@@ -158,6 +162,7 @@ def figures(
         "gradientCheckpointing": job.batching.checkpointing,
         "optimizer": arguments["optim"],
         "packing": job.packing,
+        "attention": job.attention,
         "threads": threads(),
         "versions": versions(),
     }

@@ -94,7 +94,7 @@ def _load_base(job: TrainingJob) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             job.base,
             dtype=dtype,
-            attn_implementation=job.settings.attention,
+            attn_implementation=job.attention,
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,

@@ -78,7 +78,10 @@ def _load_base(job: TrainingJob) -> tuple[Any, Any]:
         probe_nf4(job.device, dtype)
     options: dict[str, Any] = {}
     if job.device is Device.CPU:
-        options["attn_implementation"] = job.settings.attention
+        # On a GPU Unsloth brings its own attention.
+        options["attn_implementation"] = job.attention
+    else:
+        options["float32_mixed_precision"] = method is Method.FULL
     try:
         model, tokenizer = FastLanguageModel.from_pretrained(
             model_name=str(job.base),
@@ -91,7 +94,6 @@ def _load_base(job: TrainingJob) -> tuple[Any, Any]:
             use_exact_model_name=True,
             trust_remote_code=False,
             use_gradient_checkpointing=_checkpointing(job),
-            float32_mixed_precision=method is Method.FULL,
             **options,
         )
     except (OSError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Trained weights become files: an adapter, or a full model in the base's 16-bit format; nothing in them names a path."""
+"""Trained weights become files: an adapter, or a full model in a 16-bit format; nothing in them names a path."""
 
 import json
 import shutil

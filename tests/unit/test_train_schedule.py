@@ -1,0 +1,119 @@
+"""When training evaluates, stores and stops."""
+
+import math
+
+import pytest
+
+from tunesmith_api.failures import FailureClass
+from tunesmith_trainer.engines.journal import Journal, training_figures
+from tunesmith_trainer.engines.schedule import (
+    SinceCheckpoint,
+    best_step,
+    checkpoint_due,
+    evaluation_due,
+    evaluation_interval,
+    no_longer_improves,
+)
+from tunesmith_trainer.engines.watch import divergence
+from tunesmith_trainer.train import memory_failure
+
+
+@pytest.mark.parametrize(("total", "every", "expected"), [(100, None, 10), (7, None, 1), (25, None, 3), (100, 7, 7)])
+def test_evaluation_interval(total: int, every: int | None, expected: int):
+    """Ten evaluations in a run unless the manifest says otherwise."""
+    assert expected == evaluation_interval(total, every)
+
+
+def test_the_last_step_is_always_evaluated():
+    """The weights that are delivered have a figure, whatever the interval."""
+    assert [step for step in range(11) if evaluation_due(step, 10, 4)] == [4, 8, 10]
+
+
+@pytest.mark.parametrize(
+    ("step", "every", "since", "expected"),
+    [
+        pytest.param(6, 3, SinceCheckpoint(3, 1.0), True, id="every third step, as said"),
+        pytest.param(7, 3, SinceCheckpoint(1, 9999.0), False, id="what is said wins over time"),
+        pytest.param(20, None, SinceCheckpoint(10, 61.0), True, id="a tenth of the run and a minute"),
+        pytest.param(20, None, SinceCheckpoint(10, 5.0), False, id="steps that fly by"),
+        pytest.param(20, None, SinceCheckpoint(1, 601.0), True, id="ten minutes may be lost, no more"),
+        pytest.param(100, 10, SinceCheckpoint(10, 9999.0), False, id="the last step's result is stored anyway"),
+    ],
+)
+def test_checkpoint_due(step: int, every: int | None, since: SinceCheckpoint, expected: bool):
+    """A checkpoint where the manifest says, else by what would be lost."""
+    assert expected == checkpoint_due(step, 100, every, since)
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "least", "expected"),
+    [
+        pytest.param([3.0, 2.0, 1.0], 2, 0.0, False, id="falling"),
+        pytest.param([3.0, 2.0, 2.1, 2.2], 2, 0.0, True, id="two in a row above the best"),
+        pytest.param([3.0, 2.0, 2.1, 1.9], 2, 0.0, False, id="a new best starts the count again"),
+        pytest.param([3.0, 2.95, 2.91], 2, 0.1, True, id="falling by too little"),
+        pytest.param([3.0, 2.0, math.nan, math.nan], 2, 0.0, True, id="not a number is no improvement"),
+    ],
+)
+def test_no_longer_improves(losses: list[float], patience: int, least: float, expected: bool):
+    """Early stopping counts evaluations in a row that were no new best."""
+    assert expected == no_longer_improves(losses, patience, least)
+
+
+def test_the_best_step_is_the_earliest_of_equals():
+    """Training that no longer gains anything is not called better."""
+    assert best_step([(2, 1.5), (4, 1.0), (6, 1.0)]) == 4
+    assert best_step([]) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "grad_norm", "diverged"),
+    [
+        pytest.param(1.2, 0.8, False, id="healthy"),
+        pytest.param(0.0001, 0.001, False, id="learned by heart"),
+        pytest.param(math.nan, 0.8, True, id="P27: loss is not a number"),
+        pytest.param(1.2, math.nan, True, id="P27: gradient is not a number"),
+        pytest.param(1.2, math.inf, True, id="P27: gradient overflows"),
+        pytest.param(0.0, 0.0, True, id="P27: nothing was supervised"),
+    ],
+)
+def test_divergence(loss: float, grad_norm: float, diverged: bool):
+    """What stops a training, and what does not."""
+    assert diverged == (divergence(3, loss, grad_norm) is not None)
+
+
+def test_the_journal_survives_a_line_cut_short(tmp_path):
+    """A kill in the middle of a line costs that line only, and what is not a number is written as null."""
+    journal = Journal(tmp_path / "log.jsonl")
+    journal.append({"step": 1, "loss": 2.0, "tokens": 10, "seconds": 2.0, "memoryBytes": 5})
+    journal.append({"step": 1, "evalLoss": 1.5})
+    journal.append({"step": 2, "loss": math.nan, "tokens": 10, "seconds": 4.0, "memoryBytes": 7})
+    with journal.path.open("a") as file:
+        file.write('{"step": 3, "lo')
+
+    assert [event["step"] for event in journal.events()] == [1, 1, 2]
+    assert journal.evaluations() == [(1, 1.5)]
+    assert journal.seconds() == 4.0
+    assert {
+        name: value
+        for name, value in training_figures(journal.events()).items()
+        if name in ("trainLoss", "tokensPerSecond", "peakMemoryBytes")
+    } == {"trainLoss": 2.0, "tokensPerSecond": 5.0, "peakMemoryBytes": 5}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(MemoryError(), FailureClass.OUT_OF_MEMORY, id="Python's"),
+        pytest.param(
+            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+            FailureClass.OUT_OF_MEMORY,
+            id="torch's on a CPU",
+        ),
+        pytest.param(RuntimeError("CUDA out of memory. Tried to allocate"), FailureClass.OUT_OF_MEMORY_GPU, id="CUDA"),
+        pytest.param(RuntimeError("shapes do not match"), None, id="something else"),
+    ],
+)
+def test_memory_failure(error: Exception, expected: FailureClass | None):
+    """P26: memory that ran out is told apart by where."""
+    assert expected is memory_failure(error)
