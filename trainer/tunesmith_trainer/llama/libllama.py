@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 WINDOW = 256
 # ggml_type of ggml.h; the key-value cache is kept in float32 so that nothing but the weights is rounded.
 GGML_TYPE_F32 = 0
+# Positional arguments of llama.h: parse_special of llama_tokenize, data of llama_memory_clear.
+PARSE_MARKUP = True
+WITH_DATA = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ class Model:
         # No tokenizer makes more tokens than bytes, but for a BOS and an EOS.
         room = len(raw) + 2
         ids = (ctypes.c_int32 * room)()
-        count = self._llama.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_special, True)
+        count = self._llama.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_special, PARSE_MARKUP)
         if count < 0:
             message = f"llama.cpp needs {-count} tokens for a text of {len(raw)} bytes of {self._gguf.name}"
             raise StageFailure(FailureClass.CONVERSION_INVALID, message)
@@ -184,7 +187,7 @@ class Model:
             raise StageFailure(
                 FailureClass.INTERNAL, f"a sequence of {len(ids)} tokens, opened for {self._options.context_length}"
             )
-        self._llama.llama_memory_clear(self._llama.llama_get_memory(self._context), True)
+        self._llama.llama_memory_clear(self._llama.llama_get_memory(self._context), WITH_DATA)
         # What follows the last wanted position changes nothing.
         last = max((position for position, flag in enumerate(wanted) if flag), default=-1)
         for start in range(0, last + 1, WINDOW):
@@ -235,7 +238,8 @@ def _log_softmax(logits: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     import numpy as np
 
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
+    logs: np.ndarray[Any, Any] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logs
 
 
 def _quiet(bindings: ModuleType) -> ModuleType:

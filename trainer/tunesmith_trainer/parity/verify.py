@@ -1,0 +1,133 @@
+"""From a finished GGUF and what it was made of to what was measured of it; whatever does not agree is a failure."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.llama_cpp import Tools
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_trainer.llama.gguf_file import Gguf, read_gguf
+from tunesmith_trainer.llama.libllama import Model
+from tunesmith_trainer.llama.run import threads
+from tunesmith_trainer.parity.logits import RIGHT, SEQUENCE, Agreement, compare, shortcomings
+from tunesmith_trainer.parity.metadata import (
+    read_source,
+    special_token_findings,
+    structure_findings,
+    tensor_findings,
+)
+from tunesmith_trainer.parity.template import template_findings
+from tunesmith_trainer.parity.tokens import TokenParity
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+# Findings named in a failure; the log has all of them.
+NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """What a GGUF has to be: made of the weights in `folder`, with this template, these ends of a turn, this BOS.
+
+    `ends_of_turn` is empty where the model was not trained for chat.
+    """
+
+    folder: Path
+    template: str | None
+    ends_of_turn: tuple[str, ...] = ()
+    bos: int | None = None
+
+
+def verify_file(path: Path, intended: Intended) -> Gguf:
+    """Read `path` back and prove all that can be seen without evaluating it. Raises ConversionInvalid."""
+    file = read_gguf(path)
+    findings = [
+        *structure_findings(file, read_source(intended.folder)),
+        *tensor_findings(file),
+        *special_token_findings(file, intended.ends_of_turn, intended.bos),
+        *template_findings(file, intended.template),
+    ]
+    refuse(path, findings)
+    return file
+
+
+def verify_logits(
+    model: Model, path: Path, rows: Sequence[Sequence[int]], right: "Sequence[torch.Tensor]"
+) -> Agreement:
+    """Prove that llama.cpp predicts from `path` what transformers predicts; `right` holds the logits of each of `rows`.
+
+    Raises ConversionInvalid.
+    """
+    found = compare(zip(right, llama_logits(model, rows), strict=True))
+    refuse(path, [f"{each} than in transformers" for each in shortcomings(found, RIGHT)])
+    return found
+
+
+def verify_adapter(
+    model: Model, adapter: Path, rows: Sequence[Sequence[int]], base: "Sequence[torch.Tensor]"
+) -> Agreement:
+    """Prove the adapter's GGUF: the merged GGUF in `model` less the adapter must be the base again.
+
+    `base` holds the base's logits of each row by transformers. The base's own GGUF is not needed, which may be made
+    already and lie in the store. Raises ConversionInvalid.
+    """
+    model.apply_adapter(adapter, -1.0)
+    found = compare(zip(base, llama_logits(model, rows), strict=True))
+    model.apply_adapter(adapter, 0.0)
+    missed = shortcomings(found, RIGHT)
+    refuse(adapter, [f"the merged model less the adapter is not the base: {each}" for each in missed])
+    return found
+
+
+def verify_ends(model: Model, path: Path) -> None:
+    """Prove that llama.cpp stops generating at the file's EOS. Raises ConversionInvalid."""
+    eos = model.vocabulary.eos
+    if eos is None or not model.ends_generation(eos):
+        refuse(path, [f"llama.cpp does not stop at its EOS ({eos})"])
+
+
+def llama_logits(model: Model, rows: Sequence[Sequence[int]]) -> "Iterator[torch.Tensor]":
+    """llama.cpp's logits of each row."""
+    import numpy as np
+    import torch
+
+    for row in rows:
+        yield torch.from_numpy(np.concatenate(list(model.logits(row))))
+
+
+def verify_tokens(path: Path, parity: TokenParity) -> dict[str, Any]:
+    """The figures of a comparison of token ids. Raises ConversionInvalid where an unknown difference is among them."""
+    refuse(path, parity.findings)
+    return {"compared": parity.compared, "equal": parity.compared - sum(parity.known.values()), "known": parity.known}
+
+
+def refuse(path: Path, findings: Sequence[str]) -> None:
+    """Raise ConversionInvalid if there is any finding about the file."""
+    if not findings:
+        return
+    for finding in findings:
+        log.error("%s: %s", path.name, finding)
+    more = f"; and {len(findings) - NAMED} more, see the log" if len(findings) > NAMED else ""
+    raise StageFailure(FailureClass.CONVERSION_INVALID, f"{path.name}: {'; '.join(findings[:NAMED])}{more}")
+
+
+def open_model(tools: Tools, path: Path) -> Model:
+    """`path` in libllama, for rows of up to SEQUENCE tokens."""
+    from tunesmith_trainer.llama.libllama import Options
+
+    return Model(tools, path, Options(threads(), SEQUENCE))
+
+
+def agreement_figures(found: Agreement) -> dict[str, Any]:
+    """As figures.json has it, with what was allowed."""
+    return {
+        "positions": found.positions,
+        "sameTop": round(found.same_top, 5),
+        "klDivergence": {"mean": found.mean_kl, "max": found.largest_kl},
+        "tolerance": {"sameTop": RIGHT.same_top, "klDivergence": RIGHT.mean_kl},
+    }
