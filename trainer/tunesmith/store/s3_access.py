@@ -16,7 +16,7 @@ from minio.credentials.providers import (
     StaticProvider,
 )
 
-from tunesmith.cache import config_dir
+from tunesmith.secrets import secret_folder, secret_value
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import StoreLocation
 
@@ -66,21 +66,11 @@ def s3_address(location: StoreLocation, environment: Mapping[str, str]) -> S3Add
     return S3Address(service.netloc, service.scheme == "https", region or _DEFAULT_REGION, parts.netloc, prefix)
 
 
-def secrets_root(secrets: Path | None) -> Path:
-    """The folder that holds one folder per Secret: given, ``$TUNESMITH_SECRETS``, else in the user's configuration."""
-    if secrets is not None:
-        return secrets
-    own = os.environ.get("TUNESMITH_SECRETS")
-    return Path(own).expanduser() if own else config_dir() / "secrets"
-
-
 def s3_credentials(location: StoreLocation, secrets: Path | None) -> Provider:
     """Credentials out of the named Secret, else out of the usual environment and files of S3 (`SecretMissing`)."""
     if location.secret is not None:
-        folder = secrets_root(secrets) / location.secret
-        return StaticProvider(
-            _secret_value(folder, "accessKey", location.secret), _secret_value(folder, "secretKey", location.secret)
-        )
+        folder = secret_folder(location.secret, secrets)
+        return StaticProvider(*(_required(folder, key, location.secret) for key in ("accessKey", "secretKey")))
     if any(os.environ.get(name) for name in _ROLE_VARIABLES):
         return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()])
     provider = ChainedProvider([EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()])
@@ -99,21 +89,16 @@ def s3_credentials(location: StoreLocation, secrets: Path | None) -> Provider:
 def ca_file(location: StoreLocation, secrets: Path | None) -> Path | None:
     """The certificate authority of the service: ``ca.crt`` of its own Secret, else of the credentials' one."""
     if location.ca_secret is not None:
-        file = secrets_root(secrets) / location.ca_secret / "ca.crt"
-        if not file.is_file():
+        folder = secret_folder(location.ca_secret, secrets)
+        if folder is None or not (folder / "ca.crt").is_file():
             raise _missing(location.ca_secret, "ca.crt")
-        return file
-    if location.secret is None:
-        return None
-    file = secrets_root(secrets) / location.secret / "ca.crt"
-    return file if file.is_file() else None
+        return folder / "ca.crt"
+    folder = secret_folder(location.secret, secrets)
+    return folder / "ca.crt" if folder is not None and (folder / "ca.crt").is_file() else None
 
 
-def _secret_value(folder: Path, key: str, secret: str) -> str:
-    try:
-        value = (folder / key).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _missing(secret, key) from error
+def _required(folder: Path | None, key: str, secret: str) -> str:
+    value = secret_value(folder, key)
     if not value:
         raise _missing(secret, key)
     return value
