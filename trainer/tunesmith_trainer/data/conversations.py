@@ -110,9 +110,11 @@ def _turns(turns: list[Any], role: str, content: str, roles: dict[str, str]) -> 
             if turn.get(field):
                 raise RowError(f"turn {place} has {field}, which this version does not train")
         said = turn.get(role)
+        if not isinstance(said, str):
+            raise RowError(f"turn {place} has no known role; known are {', '.join(roles)}")
         if said in _TOOL_ROLES:
             raise RowError(f"turn {place} is of the role {said}; tools are not trained by this version")
-        if not isinstance(said, str) or said not in roles:
+        if said not in roles:
             raise RowError(f"turn {place} has no known role; known are {', '.join(roles)}")
         messages.append(Message(role=roles[said], content=_content(turn.get(content), f"turn {place}")))
     return messages

@@ -31,6 +31,8 @@ _BY_NAME = {
     ".parquet": Container.PARQUET,
 }
 _PARQUET_BATCH_ROWS = 1024
+# How far behind the first line is looked for a second one.
+_LOOK_BYTES = 65_536
 
 
 def dataset_files(folder: Path) -> list[Path]:
@@ -70,7 +72,7 @@ def container_of(path: Path) -> Container:
             raise _unreadable(path, "is UTF-16: save it as UTF-8")
         file.seek(len(_BOM) if head.startswith(_BOM) else 0)
         line = _first_line(file)
-        only = not file.read(MAX_ROW_BYTES).strip()
+        only = not file.read(_LOOK_BYTES).strip()
     if not line:
         raise _unreadable(path, "is empty")
     named = _BY_NAME.get(path.suffix.lower())

@@ -75,8 +75,6 @@ def split(index: Index, settings: PrepareSettings) -> Split:
     rows = sum(groups.values())
     held = 0 if own else max(LEAST["eval"], round(rows * percent / 100))
     gate = max(LEAST["gate"], round(rows * percent / 100 * GATE_SHARE))
-    if own:
-        gate = min(gate, max(LEAST["gate"], own))
     chosen = _choose(groups, (held, gate), seed)
     for place, part in enumerate(parts):
         if part == Part.TRAIN:

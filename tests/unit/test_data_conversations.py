@@ -1,0 +1,171 @@
+"""A row in, a conversation out: the five formats, found by their columns, and every way in which a row can be wrong."""
+
+from typing import Any
+
+import pytest
+
+from support.preparing import say
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.sources import ChatFormat, Columns
+from tunesmith_trainer.data.columns import absent_columns, mapping
+from tunesmith_trainer.data.conversations import detect, understand
+from tunesmith_trainer.data.rows import RowError
+
+GOOD: list[tuple[ChatFormat, dict[str, Any], object]] = [
+    (ChatFormat.MESSAGES, {"messages": list(say("Hi", "Ho", system="S"))}, say("Hi", "Ho", system="S")),
+    (
+        ChatFormat.MESSAGES,
+        {"messages": [{"role": "user", "content": "Hi", "tool_calls": None}, {"role": "assistant", "content": "Ho"}]},
+        say("Hi", "Ho"),
+    ),
+    (
+        ChatFormat.MESSAGES,
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}, *say("", "Ho")[1:]]},
+        say("Hi", "Ho"),
+    ),
+    (ChatFormat.MESSAGES, {"messages": '[{"role":"user","content":"Hi"},{"role":"assistant","content":"Ho"}]'}, None),
+    (ChatFormat.MESSAGES, {"messages": list(say("Hi", "Ho", system=" "))}, say("Hi", "Ho")),
+    (
+        ChatFormat.SHAREGPT,
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}], "system": "S"},
+        say("Hi", "Ho", system="S"),
+    ),
+    (
+        ChatFormat.SHAREGPT,
+        {
+            "conversations": [
+                {"from": "system", "value": "S"},
+                {"from": "user", "value": "Hi"},
+                {"from": "model", "value": "Ho"},
+            ]
+        },
+        say("Hi", "Ho", system="S"),
+    ),
+    (ChatFormat.ALPACA, {"instruction": "Hi", "input": "", "output": "Ho"}, say("Hi", "Ho")),
+    (
+        ChatFormat.ALPACA,
+        {"instruction": "Add", "input": "1 2", "output": "3", "system": "S", "history": [["a", "b"]]},
+        say("a", "b", "Add\n\n1 2", "3", system="S"),
+    ),
+    (ChatFormat.PROMPT_COMPLETION, {"prompt": "Hi", "completion": "Ho"}, say("Hi", "Ho")),
+    (
+        ChatFormat.PROMPT_COMPLETION,
+        {"prompt": list(say("Hi", system="S")), "completion": [{"role": "assistant", "content": "Ho"}]},
+        say("Hi", "Ho", system="S"),
+    ),
+    (ChatFormat.TEXT, {"text": "Just words."}, "Just words."),
+]
+
+
+@pytest.mark.parametrize(("wanted", "columns", "expected"), GOOD)
+def test_every_format_is_found_by_its_columns_and_understood(
+    wanted: ChatFormat, columns: dict[str, Any], expected: object
+) -> None:
+    """A row in any of the formats becomes the same kind of conversation."""
+    assert wanted == detect(columns)
+    assert (expected or say("Hi", "Ho")) == understand(columns, wanted)
+
+
+def test_unknown_columns_are_of_no_format() -> None:
+    """Preference data and free columns are not guessed at."""
+    assert detect(["chosen", "rejected", "question"]) is None
+
+
+BAD: list[tuple[list[dict[str, Any]], str]] = [
+    ([], "no turns"),
+    ([{"role": "user", "content": "Hi"}], "does not end with an answer"),
+    ([{"role": "assistant", "content": "Ho"}], "do not take turns"),
+    ([*say("a"), *say("b"), *say("", "c")[1:]], "do not take turns"),
+    ([*say("a", "b"), {"role": "assistant", "content": "c"}], "do not take turns"),
+    ([*say("a", "b"), {"role": "system", "content": "c"}, *say("d", "e")], "turn 3 is a system turn"),
+    (list(say("a", " \n")), r"turn 2 \(assistant\) is empty"),
+    (list(say("", "a")), r"turn 1 \(user\) is empty"),
+    ([{"role": "gpt", "content": "Hi"}], "no known role"),
+    ([{"role": "tool", "content": "Hi"}], "tools are not trained"),
+    ([{"role": ["user"], "content": "Hi"}], "no known role"),
+    ([{"role": "user", "content": None}], "no content"),
+    ([{"role": "user", "content": [{"type": "image"}]}], "no text"),
+    ([*say("a"), {"role": "assistant", "content": "b", "tool_calls": [{"id": 1}]}], "tool_calls"),
+]
+
+
+@pytest.mark.parametrize(("turns", "said"), BAD)
+def test_what_is_no_conversation_to_train_on_is_refused_with_the_reason(turns: list[dict[str, Any]], said: str) -> None:
+    """Roles, order, emptiness, tools and pictures are checked turn by turn."""
+    with pytest.raises(RowError, match=said):
+        understand({"messages": turns}, ChatFormat.MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted", "said"),
+    [
+        ({"messages": "no list"}, ChatFormat.MESSAGES, "no list"),
+        ({"messages": [1]}, ChatFormat.MESSAGES, "turn 1 is no object"),
+        ({"conversations": [{"from": "function_call", "value": "x"}]}, ChatFormat.SHAREGPT, "tools are not"),
+        ({"instruction": "a", "output": None}, ChatFormat.ALPACA, "output is missing"),
+        ({"instruction": "a", "output": "b", "history": [["a"]]}, ChatFormat.ALPACA, "no pair"),
+        ({"prompt": "a", "completion": 3}, ChatFormat.PROMPT_COMPLETION, "completion is no text"),
+        ({"text": " "}, ChatFormat.TEXT, "empty"),
+        ({"messages": list(say("a", "b")), "tools": [{}]}, ChatFormat.MESSAGES, "has tools"),
+    ],
+)
+def test_a_row_that_does_not_fit_its_format_is_refused(columns: dict[str, Any], wanted: ChatFormat, said: str) -> None:
+    """The reason names the column."""
+    with pytest.raises(RowError, match=said):
+        understand(columns, wanted)
+
+
+def test_columns_are_named_or_written_as_jinja() -> None:
+    """A manifest can name columns and build a prompt of several."""
+    mapped = mapping(Columns(prompt="{{ title }}: {{ body }}\n", completion="label", system="rule"), ChatFormat.AUTO)
+
+    assert mapped({"title": "T", "body": "B", "label": 3, "rule": "R"}) == {
+        "prompt": "T: B\n",
+        "completion": "3",
+        "system": "R",
+    }
+
+
+def test_a_text_column_of_another_name_can_be_named() -> None:
+    """With the format Text the completion is the text."""
+    assert mapping(Columns(completion="body"), ChatFormat.TEXT)({"body": "words"}) == {"text": "words"}
+
+
+def test_absent_columns_are_named() -> None:
+    """Jinja texts are not taken for names of columns."""
+    columns = Columns(prompt="question", completion="{{ answer }}")
+
+    assert absent_columns(columns, ["answer", "frage"]) == ["question"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ body.__init__.__globals__ }}",
+        "{{ cycler.__init__.__globals__.os.system('true') }}",
+        "{% for i in range(1000000000) %}x{% endfor %}",
+        "{{ nothing }}",
+        "{{ rows.append(1) }}",
+    ],
+)
+def test_a_hostile_or_broken_jinja_text_costs_the_row_and_runs_nothing(template: str) -> None:
+    """The sandbox gives no way out of the row's own columns."""
+    mapped = mapping(Columns(prompt=template, completion="body"), ChatFormat.AUTO)
+
+    with pytest.raises(RowError, match="does not fit the Jinja"):
+        mapped({"body": "b", "rows": []})
+
+
+def test_a_jinja_text_that_cannot_be_parsed_is_the_manifests_fault() -> None:
+    """It is refused before any row is read."""
+    with pytest.raises(StageFailure) as caught:
+        mapping(Columns(prompt="{{ open"), ChatFormat.AUTO)
+
+    assert caught.value.failure is FailureClass.SPEC_INVALID
+
+
+def test_columns_do_not_go_with_formats_that_have_their_own() -> None:
+    """Naming columns of a row of messages makes no sense."""
+    with pytest.raises(StageFailure, match="not with Messages"):
+        mapping(Columns(prompt="a"), ChatFormat.MESSAGES)
