@@ -11,7 +11,7 @@ from support.llama_cpp_folders import VERSION, a_script, a_tools_folder
 from tunesmith.llama_cpp import build_tools, find_tools
 from tunesmith.llama_cpp.build import ninja_fraction
 from tunesmith.llama_cpp.pin import PIN
-from tunesmith.llama_cpp.source import fetch_source
+from tunesmith.llama_cpp.source import fetch_source, source_folder
 from tunesmith.llama_cpp.tools import COMPANIONS, Origin, missing_files
 from tunesmith_api.failures import FailureClass, StageFailure
 
@@ -22,7 +22,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     monkeypatch.setenv("TUNESMITH_CACHE", str(cache))
     monkeypatch.delenv("TUNESMITH_LLAMA_CPP", raising=False)
-    source = cache / "sources" / PIN.root
+    source = source_folder()
     for part in ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py", "LICENSE", *COMPANIONS[:2]):
         _touch(source / PIN.tree / str(part).removeprefix("convert/"))
     _touch(source / "llama_cpp" / "__init__.py")
@@ -142,7 +142,7 @@ def test_another_source_than_the_pinned_one_is_refused(tmp_path: Path, monkeypat
         fetch_source()
 
     assert caught.value.failure is FailureClass.ARTIFACT_CORRUPT
-    assert not (tmp_path / "sources").exists()
+    assert not source_folder().parent.exists()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tunesmith_api.failures import FailureClass, StageFailure
 
 def source_folder() -> Path:
     """Where the pinned source lies unpacked (217 MB), once `fetch_source` was there."""
-    return cache_dir() / "sources" / PIN.root
+    return cache_dir() / "llama.cpp" / "source" / PIN.root
 
 
 def fetch_source() -> Path:
