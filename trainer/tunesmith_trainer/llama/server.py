@@ -16,6 +16,7 @@ from typing import Any
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.run import Ran, dying_with_us, kill_group, threads, tool_environment
+from tunesmith_trainer.tokenizer import DATE_STRING
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,8 @@ class Server:
 
     def chat(self, messages: Sequence[Message], max_tokens: int, seed: int = 0) -> Completion:
         """The model's answer to a conversation, rendered by the GGUF's own template; greedy."""
-        body = {"messages": list(messages), "temperature": 0, "seed": seed, "max_tokens": max_tokens}
-        answer = self._ask("/v1/chat/completions", body)
+        body = {"temperature": 0, "seed": seed, "max_tokens": max_tokens}
+        answer = self._ask("/v1/chat/completions", _conversation(messages) | body)
         choice = answer["choices"][0]
         text = choice["message"].get("content") or ""
         stopped = choice["finish_reason"] == "stop"
@@ -75,7 +76,7 @@ class Server:
 
     def apply_template(self, messages: Sequence[Message]) -> str:
         """The prompt that a conversation becomes; the server leaves out a leading BOS (P44)."""
-        return str(self._ask("/apply-template", {"messages": list(messages)})["prompt"])
+        return str(self._ask("/apply-template", _conversation(messages))["prompt"])
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, as the server itself makes them: with BOS where the model wants one."""
@@ -107,6 +108,11 @@ class Server:
         if self.process.poll() == -9:  # noqa: PLR2004  # SIGKILL that is not ours: the kernel wanted memory
             return StageFailure(FailureClass.OUT_OF_MEMORY, "llama-server was killed, most likely for want of memory")
         return StageFailure(FailureClass.INTERNAL, f"llama-server does not answer {path}: {error}")
+
+
+def _conversation(messages: Sequence[Message]) -> dict[str, Any]:
+    """The part of a request that the template sees: the day is the one that was trained with (P10)."""
+    return {"messages": list(messages), "chat_template_kwargs": {"date_string": DATE_STRING}}
 
 
 # A proxy of the environment has no business between us and loopback.

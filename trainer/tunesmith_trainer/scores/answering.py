@@ -65,7 +65,7 @@ def ask(asking: Asking) -> Answered:
         same = _template_share(server, asking)
         raw = _in_parallel(server, asking, how.slots)
     answers = tuple(
-        Completion(without_end(each.text, each.stopped, control), each.stopped, each.tokens) for each in raw
+        Completion(without_end(each.text, control, stopped=each.stopped), each.stopped, each.tokens) for each in raw
     )
     own, probes = answers[: len(asking.rows)], answers[len(asking.rows) :]
     figures = answer_figures(asking.rows, own, control) | {"maxTokens": asking.limit}
@@ -106,9 +106,13 @@ def _probe(server: Server, asking: Asking, text: str) -> Callable[[], Completion
 
 
 def _template_share(server: Server, asking: Asking) -> float | None:
-    """The share of prompts that the server renders and tokenizes as they were prepared; None without a conversation."""
+    """The share of prompts that the server renders and tokenizes as they were prepared.
+
+    None without a conversation, and for a template that writes today's date and lets nobody set it (P10).
+    """
     rows = [row for row in asking.rows[:_TEMPLATE_ROWS] if row.is_chat]
-    if not rows:
+    template = str(server.properties().get("chat_template"))
+    if not rows or ("strftime_now" in template and "date_string" not in template):
         return None
     equal = [server.tokenize(server.apply_template(row.prompt)) == list(row.prompt_ids) for row in rows]
     share = sum(equal) / len(rows)

@@ -9,7 +9,7 @@ CONTROL_TOKEN = 3
 # Markup of the chat formats that are in use, beside the model's own control tokens: a model whose tokenizer lost them
 # writes them out as characters.
 _MARKUP = re.compile(
-    r"<\|[\w ]{1,32}\|?>|<\|?/?(?:im_start|im_end|start_of_turn|end_of_turn|eot_id|turn)\|?>|\[/?INST\]|<</?SYS>>"
+    r"<\|\w[\w -]{0,31}\|?>|<\|?/?(?:im_start|im_end|start_of_turn|end_of_turn|eot_id|turn)\|?>|\[/?INST\]|<</?SYS>>"
     r"|^#{2,3} ?(?:Instruction|Response|Human|Assistant)\b|^(?:User|Human|Assistant|System):"
     r"|^(?:user|assistant|model)$",
     re.MULTILINE,
@@ -26,7 +26,7 @@ def control_tokens(tokens: Sequence[str], types: Sequence[int]) -> frozenset[str
     return frozenset(token for token, kind in zip(tokens, types, strict=False) if kind == CONTROL_TOKEN and token)
 
 
-def without_end(text: str, stopped: bool, control: Iterable[str]) -> str:
+def without_end(text: str, control: Iterable[str], *, stopped: bool) -> str:
     """The answer without the one control token that ended it, which a server with --special spells out."""
     if stopped:
         for token in control:
