@@ -1,8 +1,22 @@
 """Small real models for tests: SmolLM2 whole, or cut to its first layers."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
+
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "smollm2.py"
+
+
+def smollm2() -> Path:
+    """The folder of the real SmolLM2-135M-Instruct in the user's cache, made on the first call."""
+    spec = importlib.util.spec_from_file_location("smollm2_example", _EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder: Path = module.ensure_smollm2()
+    return folder
 
 
 def cut(model: Path, layers: int, target: Path) -> Path:

@@ -50,6 +50,7 @@ class FolderCheckpoints:
         partial = self.folder / f"{step}.partial"
         shutil.copytree(folder, partial)
         (partial.with_suffix(".sums")).write_text("\n".join(f"{d} {p}" for p, d in _digests(partial).items()))
+        shutil.rmtree(self.folder / f"step-{step}", ignore_errors=True)
         partial.rename(self.folder / f"step-{step}")
         (self.folder / f"{step}.sums").rename(self.folder / f"step-{step}.sums")
         self.saved.append(step)
@@ -81,6 +82,23 @@ class Posts:
 
     def __call__(self, fraction: float, metrics: Any = None) -> None:
         self.seen.append((fraction, dict(metrics or {})))
+
+
+@dataclass
+class InterruptAt:
+    """Progress that interrupts as soon as `step` is told."""
+
+    step: int
+    interrupted: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, fraction: float, metrics: Any = None) -> None:
+        del fraction
+        if (metrics or {}).get("current_step") == self.step:
+            self.interrupted.set()
+
+    def named(self) -> dict[str, Any]:
+        """What of a `Work` this is."""
+        return {"progress": self, "interrupted": self.interrupted}
 
 
 def train_work(

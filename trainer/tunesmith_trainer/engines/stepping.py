@@ -32,10 +32,12 @@ class Stepping:
         """The mean cross entropy per supervised token of all held-out rows, in nats.
 
         transformers' own is a mean over batches, which depends on how rows fall into them. When interrupted there is no
-        figure: the evaluation is made up for when training goes on.
+        figure, but for the last step's: the evaluation is made up for when training goes on.
         """
         del eval_dataset, ignore_keys
-        loss = mean_loss(self, self._evaluation, self._evaluation_collator, self._interrupted)
+        last = self.state.global_step >= self.args.max_steps
+        unwanted = threading.Event() if last else self._interrupted
+        loss = mean_loss(self, self._evaluation, self._evaluation_collator, unwanted)
         metrics = {} if loss is None else {f"{metric_key_prefix}_loss": loss}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if loss is None:

@@ -1,0 +1,44 @@
+"""One or more trainings in a process of their own, for what patches the whole process or is killed: JSON in, JSON out.
+
+python -m support.train_child CALLS.json RESULTS.json, where CALLS is a list of {"base", "dataset", "scratch",
+"settings", "execution", "checkpoints", "killAt"}: with `killAt` the process kills itself as soon as the checkpoint of
+that step is stored.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from support.training import FolderCheckpoints, train_settings, train_work
+from tunesmith_api.stages import Kind
+from tunesmith_trainer.train import run
+
+
+def main() -> None:
+    calls, results = Path(sys.argv[1]), Path(sys.argv[2])
+    results.write_text(json.dumps([train(call) for call in json.loads(calls.read_text())]))
+
+
+def train(call: dict[str, Any]) -> dict[str, Any]:
+    inputs = {Kind.BASE: Path(call["base"]), Kind.DATASET: Path(call["dataset"])}
+    checkpoints = None
+    if "checkpoints" in call:
+        checkpoints = FolderCheckpoints(
+            Path(call["checkpoints"]), after_save=lambda step: kill(step, call.get("killAt"))
+        )
+    settings = train_settings(**call["settings"])
+    work = train_work(inputs, Path(call["scratch"]), settings, call.get("execution"), checkpoints=checkpoints)
+    folder = run(work).outputs[Kind.ADAPTER].folder
+    return {"folder": str(folder), "figures": json.loads((folder / "figures.json").read_text())}
+
+
+def kill(step: int, at: int | None) -> None:
+    if step == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
