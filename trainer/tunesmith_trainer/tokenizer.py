@@ -34,10 +34,12 @@ KNOWN_ENDS = (
     "<eos>",
     "<EOT>",
 )
-# Text on which loaders of tokenizers are known to differ: digits, spaces, line ends, contractions, scripts, emoji.
+# Text on which loaders of tokenizers are known to differ: digits (of other scripts and forms too: on plain ones the
+# loss of a rule does not show), spaces, line ends, contractions, scripts, emoji.
 PROBES = (
     "Hello, world! It's 2024-07-26, we're at 12:34 and pi is 3.14159265.",
     "def add(a, b):\n    return a + b\n\n\n\tprint(add(1000000, 23))",
+    "x² plus 1½ is ٣٤, १२३, Ⅷ or ①②",
     "  two spaces,   three spaces and a trailing one ",
     "Größe, naïve café, Здравствуйте, 你好世界, こんにちは, مرحبا, नमस्ते",
     "👩‍👩‍👧‍👦 ✅ \u00a0 \u200b",
@@ -164,7 +166,7 @@ def _as_the_file_says(raw: Any, loaded: Any) -> Any:
 
 
 def _check_round_trip(inner: Any) -> None:
-    for text in PROBES[:2]:
+    for text in (PROBES[0], PROBES[-1]):
         ids = inner.backend_tokenizer.encode(text, add_special_tokens=False).ids
         back = inner.backend_tokenizer.decode(ids, skip_special_tokens=False)
         if back.strip() != text.strip():

@@ -31,11 +31,14 @@ class Systems:
             return cls(merges=False, default=None)
         user = Message(role="user", content=_USER)
         alone = tokenizer.render((user,), prompting=True)
+        system = Message(role="system", content=_SYSTEM)
         try:
-            both = tokenizer.render((Message(role="system", content=_SYSTEM), user), prompting=True)
+            both = tokenizer.render((system, user), prompting=True)
+            answered = tokenizer.render((system, user, Message(role="assistant", content=_USER)), prompting=False)
         except TemplateError:
             return cls(merges=True, default=None)
-        return cls(merges=_SYSTEM not in both, default=default_system(both, alone))
+        # Mistral's shows it to the last question only, so that it is gone once there is an answer.
+        return cls(merges=_SYSTEM not in both or _SYSTEM not in answered, default=default_system(both, alone))
 
     def see(self, example: Example) -> None:
         """Take note of the row's system text."""
