@@ -4,9 +4,10 @@ Everything that can be wrong with model and data is found here, before a GPU is 
 """
 
 import json
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,33 +57,38 @@ class Written:
 def run(work: Work) -> Outcome:
     """Prepare the dataset; raises StageFailure for everything that is wrong with model, data or settings."""
     settings = PrepareSettings.model_validate(work.request.settings)
-    base = _base(work, settings)
+    base = load_base(work.inputs[Kind.BASE], settings)
     work.progress(0.05)
     folder = work.scratch / "dataset"
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        # llama.cpp's converter spends its seconds in a process of its own, beside the reading of the rows.
-        proof = pool.submit(prove_conversion, work.tools(), work.inputs[Kind.BASE], work.scratch, work.interrupted)
-        gathered = _gather(work, settings, base)
-        work.progress(0.3)
-        parts = split(gathered.index, settings)
-        written = _write_parts(work, settings, (gathered, parts, base.tokenizer), folder)
-        work.progress(0.8)
-        vocabulary = compare_vocabulary(proof.result(), base.tokenizer)
-    figures = _figures(settings, base, written) | {"vocabulary": vocabulary}
-    figures["rows"] = row_counts(gathered, parts, written.encoder) | _sizes(written)
-    figures["tokens"] |= _write_texts(folder, written.kept, base)
+    with _proving(work) as proof:
+        figures = prepare_rows(work, settings, base, folder)
+        ends = [base.tokenizer.ends[name] for name in figures["endOfTurn"]]
+        figures["vocabulary"] = compare_vocabulary(_awaited(proof, work.interrupted), base.tokenizer, ends)
     write_figures(folder, figures)
-    report = dataset_report(gathered, written.encoder, figures)
-    report["examples"] = rendered_examples(written.kept.examples, written.encoder)
-    _write_json(folder / "report.json", report)
     work.progress(1.0)
     headline = {name: figures[name] for name in ("trainRows", "evalRows", "gateRows", "maxLength")}
     return Outcome({Kind.DATASET: Output(folder)}, headline | {"trainTokens": figures["tokens"]["train"]})
 
 
-def _base(work: Work, settings: PrepareSettings) -> Base:
-    folder = work.inputs[Kind.BASE]
+def prepare_rows(work: Work, settings: PrepareSettings, base: Base, folder: Path) -> dict[str, Any]:
+    """Everything that comes of the rows: all files of the dataset but figures.json, whose content it returns."""
+    gathered = _gather(work, settings, base)
+    work.progress(0.3)
+    parts = split(gathered.index, settings)
+    written = _write_parts(work, settings, (gathered, parts, base.tokenizer), folder)
+    work.progress(0.8)
+    figures = _figures(settings, base, written)
+    figures["rows"] = row_counts(gathered, parts, written.encoder) | _sizes(written)
+    figures["tokens"] |= _write_texts(folder, written.kept, base)
+    report = dataset_report(gathered, written.encoder, figures)
+    report["examples"] = rendered_examples(written.kept.examples, written.encoder)
+    _write_json(folder / "report.json", report)
+    return figures
+
+
+def load_base(folder: Path, settings: PrepareSettings) -> Base:
+    """The model's tokenizer and family; raises StageFailure for a model that cannot be used."""
     family = families.load(settings.family)
     config = check_base_model(folder, family)
     longest = longest_text(config)
@@ -96,10 +102,34 @@ def _base(work: Work, settings: PrepareSettings) -> Base:
     return Base(family, tokenizer, Systems.of(tokenizer))
 
 
+@contextmanager
+def _proving(work: Work) -> Iterator[Future[dict[str, Any]]]:
+    """llama.cpp's converter spends its seconds in a process of its own, beside the reading of the rows.
+
+    It is ended when the reading fails.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        try:
+            yield pool.submit(prove_conversion, work.tools(), work.inputs[Kind.BASE], work.scratch, stop)
+        finally:
+            stop.set()
+
+
+def _awaited(proof: Future[dict[str, Any]], interrupted: threading.Event) -> dict[str, Any]:
+    while not wait([proof], timeout=0.1).done:
+        _go_on(interrupted)
+    return proof.result()
+
+
+def _go_on(interrupted: threading.Event) -> None:
+    if interrupted.is_set():
+        raise StageFailure(FailureClass.INTERRUPTED, "interrupted while the dataset was prepared")
+
+
 def _gather(work: Work, settings: PrepareSettings, base: Base) -> Gathered:
     def arrange(example: Example) -> Example:
-        if work.interrupted.is_set():
-            raise StageFailure(FailureClass.INTERRUPTED, "interrupted while the rows were read")
+        _go_on(work.interrupted)
         if base.tokenizer.template is None and not isinstance(example, str):
             raise StageFailure(
                 FailureClass.MODEL_INVALID,
@@ -143,8 +173,7 @@ def _assigned(work: Work, settings: PrepareSettings, gathered: Gathered, parts: 
         part = parts.of(place)
         if part not in USED:
             continue
-        if work.interrupted.is_set():
-            raise StageFailure(FailureClass.INTERRUPTED, "interrupted while the rows were tokenized")
+        _go_on(work.interrupted)
         work.progress(0.3 + 0.5 * place / rows)
         digest = gathered.index.rows[place]
         count = times(seen[row.dataset], digest, settings.seed) if part is Part.TRAIN else 1

@@ -145,10 +145,9 @@ class Encoder:
             raise StageFailure(FailureClass.MODEL_INVALID, "a row begins with two beginning-of-text tokens (P1)")
         if not isinstance(record.example, str):
             check_ends(record.ids, record.mask, self.tokenizer.ends.values())
-        if record.mask[-1]:
-            self.lengths.ends.add(record.ids[-1])
-        else:
-            last = len(record.mask) - 1 - record.mask[::-1].index(1)
+        last = len(record.mask) - 1 - record.mask[::-1].index(1)
+        # The first pieces of a text that was cut have no end.
+        if record.ids[last] in self.tokenizer.ends.values():
             self.lengths.ends.add(record.ids[last])
         return record
 
