@@ -1,15 +1,26 @@
 """Calls of the stage `convert` for tests: a prepared dataset of general text, a made adapter, requests and work."""
 
+import atexit
 import json
+import shutil
+import tempfile
 import threading
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from support.models import cut, smollm2
 from tunesmith.llama_cpp import find_tools
 from tunesmith_api.settings import ConvertSettings
 from tunesmith_api.stages import ArtifactReference, JobReference, Kind, Stage, StageRequest, StoreLocation
+from tunesmith_trainer.conversion.merge import merged
+from tunesmith_trainer.conversion.model_folder import model_folder
+from tunesmith_trainer.conversion.task import own_rows, read_task
+from tunesmith_trainer.conversion.weights import load_model
+from tunesmith_trainer.convert import run
 from tunesmith_trainer.data.texts import general_text
+from tunesmith_trainer.parity.forward import logits
 from tunesmith_trainer.work import Work
 
 NAME = "SmolLM2-135M-Instruct"
@@ -45,7 +56,7 @@ def prepared_dataset(folder: Path, model: Path, positions: int = 1_100) -> Path:
     return folder
 
 
-def made_adapter(folder: Path, model: Path, strength: float = 0.02, **options: Any) -> Path:
+def made_adapter(folder: Path, model: Path, strength: float = 0.08, **options: Any) -> Path:
     """A LoRA adapter of rank 8 on all linear layers whose B is random, as strong as a trained one."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -130,3 +141,69 @@ def _probe(tokenizer: Any, messages: list[dict[str, str]]) -> dict[str, Any]:
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids = tokenizer(text, add_special_tokens=False).input_ids
     return {"messages": messages, "add_generation_prompt": True, "text": text, "ids": ids}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One run of `convert` and what it was made of; `right` are transformers' logits of `rows`, before and after."""
+
+    base: Path
+    adapter: Path
+    dataset: Path
+    source: Path
+    gguf: Path
+    base_gguf: Path
+    rows: list[list[int]]
+    base_logits: list[Any]
+    tuned_logits: list[Any]
+    posts: Posts
+
+
+@cache
+def converted(layers: int | None) -> Converted:
+    """`convert` run once on SmolLM2, whole or cut to its first layers, with an adapter; shared by all tests.
+
+    The merged folder, which the stage removes, is merged again here by PEFT alone.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="converted-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    base = smollm2() if layers is None else cut(smollm2(), layers, folder / "base")
+    adapter = made_adapter(folder / "adapter", base)
+    dataset = prepared_dataset(folder / "dataset", base)
+    inputs = {Kind.BASE: base, Kind.ADAPTER: adapter, Kind.DATASET: dataset}
+    work = convert_work(inputs, folder / "scratch", convert_settings(), (Kind.GGUF, Kind.BASE_GGUF))
+    outputs = run(work).outputs
+    from peft import PeftModel
+
+    rows = own_rows(read_task(work))
+    model = load_model(base)
+    base_logits = [logits(model, row) for row in rows]
+    whole = merged(PeftModel.from_pretrained(model, str(adapter)), folder / "weights")
+    return Converted(
+        base=base,
+        adapter=adapter,
+        dataset=dataset,
+        source=model_folder(base, folder / "weights", folder, NAME),
+        gguf=outputs[Kind.GGUF].folder,
+        base_gguf=outputs[Kind.BASE_GGUF].folder,
+        rows=rows,
+        base_logits=base_logits,
+        tuned_logits=[logits(whole, row) for row in rows],
+        posts=work.progress,
+    )
+
+
+def untied(model: Path, target: Path) -> Path:
+    """The model with an output head of its own, which differs from the embeddings as a trained one does."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model, target)
+    config = json.loads((model / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    weights = load_file(model / "model.safetensors")
+    head = weights["model.embed_tokens.weight"]
+    torch.manual_seed(2)
+    weights["lm_head.weight"] = head + 0.5 * head.std() * torch.randn_like(head)
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    return target

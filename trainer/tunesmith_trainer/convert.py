@@ -106,20 +106,24 @@ def _tuned(task: Task, tuned: Tuned, rows: list[list[int]], beside: Executor) ->
     file = verify_file(path, Intended(tuned.source, template, ends, prepared.get("bosId")))
     probes = read_dataset_probes(task)
     rendering = beside.submit(_rendered, task, file, probes if template else [])
-    figures = {**_file_figures(task, file), "merge": merge, **_evaluated(task, path, probes, rows, right)}
+    figures = {**_file_figures(task, file), "merge": merge, **_evaluated(task, file, ends, (rows, right), probes)}
     figures["adapter"] = {"made": False, "reason": reason} if reason else _adapter(task, tuned, rows, folder)
     figures["template"] = {"equal": template is not None, "rendered": rendering.result()}
     return figures
 
 
 def _evaluated(
-    task: Task, path: Path, probes: list[Probe], rows: list[list[int]], right: "list[torch.Tensor]"
+    task: Task,
+    file: Gguf,
+    ends: tuple[str, ...],
+    reference: "tuple[list[list[int]], list[torch.Tensor]]",
+    probes: list[Probe],
 ) -> dict[str, Any]:
-    with open_model(task.tools, path) as model:
-        verify_ends(model, path)
-        tokens = verify_tokens(path, compare_tokens(model, probes))
+    with open_model(task.tools, file.path) as model:
+        verify_ends(model, file, ends)
+        tokens = verify_tokens(file.path, compare_tokens(model, probes))
         task.go_on(0.8)
-        found = verify_logits(model, path, rows, right)
+        found = verify_logits(model, file.path, *reference)
     return {"tokens": tokens, "logits": agreement_figures(found)}
 
 

@@ -58,7 +58,7 @@ def end_turns(path: Path, ends_of_turn: Sequence[str]) -> None:
     if wanted is None:
         return
     with path.open("r+b") as content:
-        content.seek(file.places[EOS_KEY])
+        content.seek(file.spans[EOS_KEY][0])
         content.write(struct.pack("<I", file.tokens.index(wanted)))
 
 

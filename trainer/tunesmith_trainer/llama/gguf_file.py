@@ -23,6 +23,9 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT of ggml's gguf.h, unless general.alignment says otherwise
 MAX_DIMENSIONS = 4  # GGML_MAX_DIMS of ggml.h
+# What llama.cpp writes and the newest gguf package on the registries (0.19) does not know yet: ggml_type number, name,
+# weights and bytes of a block (ggml.h, ggml-common.h).
+NEWER_TYPES = {41: ("Q1_0", 128, 18), 42: ("Q2_0", 64, 18)}
 
 
 class ValueType(IntEnum):
@@ -78,7 +81,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Gguf:
-    """What a file says: `metadata` by key, `places` the byte offset of each key's value, `tensors` in file order.
+    """What a file says: `metadata` by key, `spans` where each key's value lies (first byte, end), `tensors` in file order.
 
     `size` is the file's size in bytes, `data_offset` where the tensors' data begin.
     """
@@ -86,7 +89,7 @@ class Gguf:
     path: Path
     version: int
     metadata: Mapping[str, Any]
-    places: Mapping[str, int]
+    spans: Mapping[str, tuple[int, int]]
     tensors: Mapping[str, Tensor]
     data_offset: int
     size: int
@@ -145,19 +148,20 @@ class _Cursor:
             raise ValueError(f"version {version} is not known")
         tensor_count, value_count = self._unpack("QQ")
         metadata: dict[str, Any] = {}
-        places: dict[str, int] = {}
+        spans: dict[str, tuple[int, int]] = {}
         for _ in range(value_count):
             key = self._string()
             kind = ValueType(self._unpack("I")[0])
-            places[key] = self._at
+            start = self._at
             metadata[key] = self._value(kind)
+            spans[key] = start, self._at
         infos = [self._tensor_info() for _ in range(tensor_count)]
         alignment = int(metadata.get("general.alignment", ALIGNMENT))
         data_offset = -(-self._at // alignment) * alignment
         tensors = {name: self._placed(name, shape, number, data_offset + at) for name, shape, number, at in infos}
         if len(tensors) != tensor_count:
             raise ValueError("two tensors have one name")
-        return Gguf(self._path, version, metadata, places, tensors, data_offset, self._size)
+        return Gguf(self._path, version, metadata, spans, tensors, data_offset, self._size)
 
     def _tensor_info(self) -> tuple[str, tuple[int, ...], int, int]:
         name = self._string()
@@ -169,14 +173,11 @@ class _Cursor:
         return name, shape, number, offset
 
     def _placed(self, name: str, shape: tuple[int, ...], number: int, offset: int) -> Tensor:
-        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-        kind = GGMLQuantizationType(number)
-        block, block_bytes = GGML_QUANT_SIZES[kind]
+        kind, block, block_bytes = _type(number)
         size = math.prod(shape) // block * block_bytes
         if offset + size > self._size:
             raise ValueError(f"tensor {name} ends at byte {offset + size:,}, the file at {self._size:,}")
-        return Tensor(name, shape, kind.name, offset, size)
+        return Tensor(name, shape, kind, offset, size)
 
     def _value(self, kind: ValueType) -> Any:
         if kind is ValueType.STRING:
@@ -205,3 +206,13 @@ class _Cursor:
         taken = self._content[self._at : self._at + count]
         self._at += count
         return taken
+
+
+def _type(number: int) -> tuple[str, int, int]:
+    """Name, weights and bytes of a block of a ggml_type; raises ValueError for an unknown number."""
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if number in NEWER_TYPES:
+        return NEWER_TYPES[number]
+    kind = GGMLQuantizationType(number)
+    return (kind.name, *GGML_QUANT_SIZES[kind])

@@ -6,9 +6,9 @@ vocabulary, the special tokens, the file's size, and that no path of this machin
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isclose, prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,16 @@ TYPES = ("BF16", "F32")
 SIZE_SHARE = 0.10
 # The bits of a bfloat16's exponent: all ones is infinite or not a number.
 BF16_EXPONENT = 0x7F80
+# Metadata of llama.cpp (gguf-py's constants.py) and the field of config.json that it repeats.
+CONSTANTS = {
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "rope.freq_base": "rope_theta",
+}
 # 32 MB of bfloat16: an embedding may be larger than what memory there is.
 WORDS_AT_ONCE = 16 * 1024 * 1024
 # A path of a machine: two or more parts from the root, or from a drive.
@@ -61,6 +71,7 @@ def structure_findings(file: Gguf, source: Source) -> list[str]:
         found.append(f"its file type is {file.metadata.get('general.file_type')}, not {FILE_TYPE_BF16} (bf16)")
     found += [f"{each.name} has the type {each.type}" for each in file.tensors.values() if each.type not in TYPES]
     found += _vocabulary_findings(file, source)
+    found += _constant_findings(file, source.config)
     elements = sum(tensor.elements for tensor in file.tensors.values()) + _trimmed(file, source)
     if elements < source.elements:
         found.append(f"it holds {elements:,} weights, the model {source.elements:,}")
@@ -97,6 +108,21 @@ def special_token_findings(file: Gguf, ends_of_turn: Sequence[str], bos: int | N
     mine = file.token_id("bos")
     if bos is not None and mine is not None and mine != bos:
         found.append(f"its BOS is {mine}, the model was trained with {bos}")
+    return found
+
+
+def _constant_findings(file: Gguf, config: Mapping[str, Any]) -> list[str]:
+    """Numbers of the architecture that are not those of config.json; a slightly wrong one hides in rounding."""
+    rope = config.get("rope_parameters")
+    stated = {**(rope if isinstance(rope, dict) else {}), **config}
+    found = []
+    for key, field in CONSTANTS.items():
+        mine, wanted = file.metadata.get(f"{file.architecture}.{key}"), stated.get(field)
+        # Some families state a number per layer, or not at all: then only the logits can tell.
+        if not isinstance(mine, int | float) or not isinstance(wanted, int | float):
+            continue
+        if not isclose(mine, wanted, rel_tol=1e-6):
+            found.append(f"its {key} is {mine:g}, {field} in config.json {wanted:g}")
     return found
 
 

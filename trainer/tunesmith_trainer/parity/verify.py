@@ -64,7 +64,7 @@ def verify_logits(
     Raises ConversionInvalid.
     """
     found = compare(zip(right, llama_logits(model, rows), strict=True))
-    refuse(path, [f"{each} than in transformers" for each in shortcomings(found, RIGHT)])
+    refuse(path, [f"compared with transformers, {each}" for each in shortcomings(found, RIGHT)])
     return found
 
 
@@ -84,11 +84,14 @@ def verify_adapter(
     return found
 
 
-def verify_ends(model: Model, path: Path) -> None:
-    """Prove that llama.cpp stops generating at the file's EOS. Raises ConversionInvalid."""
-    eos = model.vocabulary.eos
-    if eos is None or not model.ends_generation(eos):
-        refuse(path, [f"llama.cpp does not stop at its EOS ({eos})"])
+def verify_ends(model: Model, file: Gguf, ends_of_turn: Sequence[str]) -> None:
+    """Prove that llama.cpp has the file's EOS and stops at every end of a turn. Raises ConversionInvalid."""
+    findings = []
+    if model.vocabulary.eos != file.token_id("eos"):
+        findings.append(f"llama.cpp takes token {model.vocabulary.eos} for its EOS, not {file.token_id('eos')}")
+    places = {token: place for place, token in enumerate(file.tokens) if token in ends_of_turn}
+    findings += [f"llama.cpp does not stop at {token}" for token, at in places.items() if not model.ends_generation(at)]
+    refuse(file.path, findings)
 
 
 def llama_logits(model: Model, rows: Sequence[Sequence[int]]) -> "Iterator[torch.Tensor]":
