@@ -230,3 +230,27 @@ def test_a_tokenizer_that_cannot_be_used_is_the_models_fault(tmp_path: Path, dam
         load_tokenizer(tmp_path / "model", families.load("smollm2"))
 
     assert caught.value.failure is FailureClass.MODEL_INVALID
+
+
+def test_a_text_gets_the_beginning_that_llama_cpp_gives_it(real: Tokenizer, family: tuple[str, Tokenizer]) -> None:
+    """P1, P45: one where the tokenizer adds it; none for SmolLM2, which has one but never puts it in front."""
+    _, tokenizer = family
+
+    assert real.with_bos([5]) == [5]
+    assert tokenizer.with_bos([5]) == ([tokenizer.bos_id, 5] if tokenizer.adds_bos else [5])
+
+
+def test_padding_passes_over_a_candidate_that_ends_a_row(real: Tokenizer) -> None:
+    """P4: in a dataset of plain text of a base model the end of text is trained, so it does not pad."""
+    end_of_text = real.inner.get_vocab()["<|endoftext|>"]
+
+    assert choose_pad(real, GENERIC, [real.ends["<|im_end|>"]]) == end_of_text
+    assert choose_pad(real, GENERIC, [end_of_text]) != end_of_text
+
+
+def test_the_clock_of_a_template_stands_still(tmp_path: Path) -> None:
+    """P10: also where a template asks for the time itself."""
+    template = "{{ strftime_now('%d.%m.%Y') }}{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
+    tokenizer = load_tokenizer(_model(tmp_path / "model", template, [], None, "<|im_end|>"), GENERIC)
+
+    assert tokenizer.render(say("Hi"), prompting=True) == "26.07.2024Hi<|im_end|>"
