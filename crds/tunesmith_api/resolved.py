@@ -42,7 +42,7 @@ class ResolvedModel(Recorded):
 
     uri: str
     name: str
-    revision: str | None
+    revision: str | None = None
     digest: str
     family: str
     chat: bool

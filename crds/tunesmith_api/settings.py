@@ -69,7 +69,7 @@ class TrainSettings(Api):
     method: Method
     engine: Engine
     epochs: float
-    max_steps: int | None
+    max_steps: int | None = None
     max_sequence_length: int
     learning_rate: float
     scheduler: str
@@ -79,10 +79,10 @@ class TrainSettings(Api):
     effective_batch_size: int
     packing: bool
     seed: int
-    eval_every: int | None
+    eval_every: int | None = None
     keep_best: bool
-    early_stopping: EarlyStopping | None
-    lora: LoraSettings | None
+    early_stopping: EarlyStopping | None = None
+    lora: LoraSettings | None = None
     attention: str = "sdpa"
     start_adapter: str | None = None
 
@@ -104,7 +104,7 @@ class ConvertSettings(Api):
     """
 
     base_source: str
-    base_revision: str | None
+    base_revision: str | None = None
     base_digest: str
     dataset_digests: tuple[str, ...]
     method: Method

@@ -80,7 +80,7 @@ class ArtifactReference(Api):
 class StageRequest(Api):
     """One call of a stage: JSON in a file, or in a pod's annotation. Never a secret."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     stage: Stage
     job: JobReference
     store: StoreLocation

@@ -54,7 +54,9 @@ def resolved(spec: JobSpec, **model: Any) -> Resolved:
             ResolvedDataset(uri=dataset.source, digest=f"sha256:{index:064d}", size=1000)
             for index, dataset in enumerate(spec.datasets)
         ),
-        evaluation=None if held_out is None else ResolvedDataset(uri=held_out.source, digest="sha256:" + "e" * 64, size=9),
+        evaluation=None
+        if held_out is None
+        else ResolvedDataset(uri=held_out.source, digest="sha256:" + "e" * 64, size=9),
         adapter=None
         if spec.model.adapter is None
         else ResolvedDataset(uri=spec.model.adapter, digest="sha256:" + "d" * 64, size=9),
@@ -70,9 +72,7 @@ def a_plan(spec: JobSpec | None = None, recorded: dict[str, RecordedKeys] | None
 def record_of(plan: Plan, *names: str) -> dict[str, RecordedKeys]:
     """As if these stages (default: all) had results."""
     return {
-        stage.name: RecordedKeys(
-            asked=stage.asked, outputs={output.kind.value: output.key for output in stage.outputs}
-        )
+        stage.name: RecordedKeys(asked=stage.asked, outputs={output.kind.value: output.key for output in stage.outputs})
         for stage in plan.stages
         if not names or stage.name in names
     }

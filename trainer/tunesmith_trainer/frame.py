@@ -17,14 +17,16 @@ from tunesmith.llama_cpp import find_tools
 from tunesmith.store import Artifacts, Manifest, open_store
 from tunesmith.store.checkpoints import Checkpoints
 from tunesmith.store.logs import put_log
-from tunesmith.store.publication import make_known
+from tunesmith.store.publication import deliver, make_known
 from tunesmith.store.runs import new_run, refresh_run
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.settings import PublishSettings
 from tunesmith_api.stages import ArtifactReference, Kind, Stage, StageRequest, StageResult, failure_of
 from tunesmith_trainer import publish
 from tunesmith_trainer.classify import classified
 from tunesmith_trainer.gather import gather
 from tunesmith_trainer.made import made_by
+from tunesmith_trainer.publication.hub import push
 from tunesmith_trainer.report_progress import ProgressPoster, no_progress
 from tunesmith_trainer.work import Outcome, Progress, StageEntry, Work
 
@@ -75,7 +77,7 @@ def _run(call: Call) -> StageResult:
     if not request.replace and (found := _all_there(call)) is not None:
         log.info("%s is in the store already", request.stage)
         if request.stage is Stage.PUBLISH:
-            make_known(call.artifacts, request)
+            _announce(call)
         figures = found[0].meta.get("figures", {})
         return StageResult(stage=request.stage, name=_variant(request), reused=True, figures=figures)
     if request.stage is Stage.PREPARE:
@@ -89,8 +91,18 @@ def _run(call: Call) -> StageResult:
     if request.stage in (Stage.TRAIN, Stage.IMATRIX):
         _checkpoints(call).drop_all()
     if request.stage is Stage.PUBLISH:
-        make_known(call.artifacts, request)
+        _announce(call)
     return StageResult(stage=request.stage, name=_variant(request), figures=dict(outcome.figures))
+
+
+def _announce(call: Call) -> None:
+    """Make a publication readable in the store, and push it to the hub that the job names (again: costs a look)."""
+    make_known(call.artifacts, call.request)
+    hub = PublishSettings.model_validate(call.request.settings).hub
+    if hub is not None:
+        folder = call.scratch / "published"
+        deliver(call.artifacts, call.request.outputs[0].key, folder)
+        push(folder, hub, call.secrets)
 
 
 def _keep_alive(call: Call) -> None:

@@ -26,6 +26,7 @@ class PrepareExecution(Api):
     folder: str
     endpoint: str | None = None
     region: str | None = None
+    ca_secret: str | None = None
 
 
 def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:
@@ -35,7 +36,7 @@ def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:
     """
     told = PrepareExecution.model_validate(request.execution)
     secrets = None if request.secrets is None else Path(request.secrets)
-    access = Access(Path(told.folder), secrets, endpoint=told.endpoint, region=told.region)
+    access = Access(Path(told.folder), secrets, endpoint=told.endpoint, region=told.region, ca_secret=told.ca_secret)
     for output in request.outputs:
         if output.kind in (Kind.BASE, Kind.ADAPTER) and (
             request.replace or artifacts.find(output.kind, output.key) is None

@@ -1,6 +1,7 @@
 """The commands together, and what every error becomes: a sentence and an exit code (0, 1, 2 or 130)."""
 
 import sys
+from collections.abc import Callable
 
 import typer
 from rich.console import Console
@@ -17,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for name, command in {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "plan": plan.plan,
     "validate": validate.validate,
@@ -26,7 +27,8 @@ for name, command in {
     "chat": chat.chat,
     "compare": inspect.compare,
     "gc": sweep.gc,
-}.items():
+}
+for name, command in _COMMANDS.items():
     app.command(name)(command)
 
 

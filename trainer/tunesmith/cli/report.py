@@ -21,12 +21,13 @@ def files_table(report: Mapping[str, Any]) -> Table:
     """One line per GGUF."""
     metric = metric_of(report)
     table = Table(box=None, pad_edge=False, title=f"{report['job']}: {report['verdict']}", title_justify="left")
-    for name in ("file", "MB", "bits/weight", "perplexity rise", "mean KLD", "same top", metric, "gates"):
-        table.add_column(name, justify="left" if name in ("file", "gates") else "right", no_wrap=name != "gates")
+    # Eight columns in the 80 of a plain terminal: files are named <job>-<type>.gguf, so the type says which.
+    for name in ("type", "MB", "bits", "PPL rise", "KLD", "same top", metric, "gates"):
+        table.add_column(name, justify="left" if name in ("type", "gates") else "right", no_wrap=name != "gates")
     for file in report["files"]:
         figures = file["figures"]
         table.add_row(
-            file["name"],
+            file["type"],
             megabytes(file["bytes"]),
             number(figures.get("bitsPerWeight"), 2),
             with_error(figures.get("perplexityIncrease")),

@@ -34,12 +34,17 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
     except ManifestInvalid as error:
         _refuse(error, [vars_of(problem) for problem in error.problems], console, as_json=as_json)
     except StageFailure as error:
-        _refuse(error, [{"path": "spec", "what": error.message, "right": error.hint}], console, as_json=as_json)
+        _refuse(
+            error,
+            [{"path": "spec", "line": None, "what": error.message, "right": error.hint}],
+            console,
+            as_json=as_json,
+        )
     if as_json:
         sys.stdout.write(json.dumps({"valid": True, "problems": [], "notes": notes}) + "\n")
         return
     for note in notes:
-        console.print(note, style="yellow", soft_wrap=True)
+        console.print(note, soft_wrap=True, highlight=False)
     console.print(f"{manifest}: {job.metadata.name} is valid.", highlight=False)
 
 

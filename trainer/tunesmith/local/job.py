@@ -81,13 +81,20 @@ def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
         endpoint=store.endpoint,
         region=store.region,
         secret=None if store.secret_ref is None else store.secret_ref.name,
+        ca_secret=None if store.ca_secret_ref is None else store.ca_secret_ref.name,
         namespace=namespace,
     )
 
 
 def source_access(manifest: Path, location: StoreLocation) -> Access:
     """How a local run reaches its sources: paths from the manifest's folder, S3 as the store's."""
-    return Access(manifest.resolve().parent, secrets_root(), endpoint=location.endpoint, region=location.region)
+    return Access(
+        manifest.resolve().parent,
+        secrets_root(),
+        endpoint=location.endpoint,
+        region=location.region,
+        ca_secret=location.ca_secret,
+    )
 
 
 def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: Access) -> dict[str, Any]:
@@ -102,6 +109,7 @@ def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: 
             "folder": str(access.base),
             "endpoint": access.endpoint,
             "region": access.region,
+            "caSecret": access.ca_secret,
         }
         return {name: value for name, value in told.items() if value is not None}
     if stage.stage is Stage.TRAIN:

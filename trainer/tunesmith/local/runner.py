@@ -94,9 +94,8 @@ class Run:
             if self.stops > asked:
                 asked = self.stops
                 self._end_all(at_once=asked > 1)
-            if not (self.stops or self.failure):
-                for stage in ready(self.plan, self.record.stages.keys(), self._running.keys(), self.site.at_once):
-                    self._begin(stage)
+            if not (self.stops or self.failure) and self._begin_what_is_ready():
+                continue
             if not self._running:
                 return
             self._hear()
@@ -104,6 +103,13 @@ class Run:
                 if process.ended():
                     del self._running[name]
                     self._finish(self.plan.stage(name), process)
+
+    def _begin_what_is_ready(self) -> bool:
+        """Start as many stages as may run; true if one was found done, so that others may be ready now."""
+        done = len(self.record.stages)
+        for stage in ready(self.plan, self.record.stages.keys(), self._running.keys(), self.site.at_once):
+            self._begin(stage)
+        return len(self.record.stages) > done
 
     def _begin(self, stage: PlannedStage) -> None:
         found = None if stage.name in self._repeat else self._found(stage)

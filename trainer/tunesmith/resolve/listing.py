@@ -23,6 +23,7 @@ class Access:
     secret: str | None = None
     endpoint: str | None = None
     region: str | None = None
+    ca_secret: str | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -99,7 +100,11 @@ def _list_disk(source: Source, base: Path) -> tuple[ResolvedFile, ...]:
 
 def _bucket(source: Source, access: Access) -> StoreLocation:
     return StoreLocation(
-        uri=f"s3://{source.place}", endpoint=access.endpoint, region=access.region, secret=access.secret
+        uri=f"s3://{source.place}",
+        endpoint=access.endpoint,
+        region=access.region,
+        secret=access.secret,
+        ca_secret=access.ca_secret,
     )
 
 

@@ -90,7 +90,7 @@ def dimensions(where: str, config: Mapping[str, Any], weight_bytes: int) -> Mode
 
 
 def chat_template(texts: Mapping[str, str]) -> str | None:
-    """The template as Transformers finds it: chat_template.jinja before tokenizer_config.json; None for a base model."""
+    """The template as Transformers finds it, chat_template.jinja first; None for a base model."""
     if text := texts.get("chat_template.jinja"):
         return text
     for name in ("chat_template.json", "tokenizer_config.json"):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Taking the adapter off again leaves what the merged weights lost when they were rounded to bfloat16: 4 % of the effect
+# of an adapter of four steps, less of a trained one (measured). A wrong scale leaves a multiple of this.
+LEFT_OVER = 0.1
 # Findings named in a failure; the log has all of them.
 NAMED = 5
 
@@ -76,11 +79,14 @@ def verify_adapter(
     `base` holds the base's logits of each row by transformers. The base's own GGUF is not needed, which may be made
     already and lie in the store. Raises ConversionInvalid.
     """
+    effect = compare(zip(base, llama_logits(model, rows), strict=True))
     model.apply_adapter(adapter, -1.0)
     found = compare(zip(base, llama_logits(model, rows), strict=True))
     model.apply_adapter(adapter, 0.0)
-    missed = shortcomings(found, RIGHT)
-    refuse(adapter, [f"the merged model less the adapter is not the base: {each}" for each in missed])
+    allowed = max(RIGHT.mean_kl, LEFT_OVER * effect.mean_kl)
+    if not found.mean_kl <= allowed:
+        left = f"a KL divergence of {found.mean_kl:.2g} is left of the adapter's {effect.mean_kl:.2g}"
+        refuse(adapter, [f"the merged model less the adapter is not the base: {left}"])
     return found
 
 
