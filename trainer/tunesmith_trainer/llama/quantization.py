@@ -114,6 +114,9 @@ def _refused(how: Quantizing, ran: Ran) -> StageFailure:
         )
     if "iostream error" in reason or "No space left" in ran.output:
         return StageFailure(FailureClass.DISK_FULL, f"there is no disk space left to write {how.type}")
+    if "no tensor type fallback" in reason:
+        message = f"{how.type} cannot be made of this model, whose rows do not fit its blocks: {reason}"
+        return StageFailure(FailureClass.CONVERSION_UNSUPPORTED, message, "Choose another type.")
     return StageFailure(FailureClass.CONVERSION_INVALID, f"llama-quantize does not make {how.type}: {reason}")
 
 
