@@ -91,6 +91,7 @@ def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effect
             hub=None if hub is None else _hub(hub),
             context_length=train.max_sequence_length,
             system_prompt=spec.training.system_prompt,
+            dataset_digests=tuple(dataset.digest for dataset in resolved.datasets),
         ),
     )
 

@@ -167,3 +167,4 @@ class PublishSettings(Api):
     hub: HubSettings | None = None
     context_length: int
     system_prompt: SystemPrompt
+    dataset_digests: tuple[str, ...] = ()

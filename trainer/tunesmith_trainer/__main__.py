@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import Stage, StageRequest, StageResult, failure_of
 from tunesmith_trainer.frame import execute
+from tunesmith_trainer.parent import end_with_parent
 
 
 def main() -> int:
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--request", type=Path, required=True)
     parser.add_argument("--result", type=Path, required=True)
     call = parser.parse_args()
+    end_with_parent()
     stage = Stage(call.stage)
     try:
         request = _read(call.request, stage)

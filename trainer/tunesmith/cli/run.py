@@ -13,10 +13,10 @@ from rich.console import Console
 
 from tunesmith.cli.errors import FAILED, INTERRUPTED, exit_code, tell
 from tunesmith.cli.view import board_of, duration, json_lines, showing
+from tunesmith.local.deliver import deliver_anew
 from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job
 from tunesmith.local.record import write_record
 from tunesmith.local.runner import Run
-from tunesmith.store.publication import deliver
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.stages import Stage
 
@@ -101,7 +101,7 @@ def _conclude(run: Run, local: LocalJob, console: Console, *, as_json: bool) -> 
         tell(run.failure, console)
         console.print(f"Logs: {local.site.output / '.tunesmith' / 'logs'}", highlight=False)
         return exit_code(run.failure)
-    files = deliver(local.site.artifacts, publication.key, local.site.output)
+    files = deliver_anew(local.site.artifacts, publication.key, local.site.output)
     figures = run.record.stages[Stage.PUBLISH].result.figures
     failed = figures.get("verdict") == "Failed"
     withheld = failed and figures.get("onFailure") == "Withhold"

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
 from tunesmith_api.stages import StageRequest, StageResult, failure_of
 
+# Names the process that a stage must not outlive.
+PARENT = "TUNESMITH_PARENT"
 REQUEST, RESULT, CONSOLE, TOKEN = "request.json", "result.json", "console.log", "progress-token"
 
 
@@ -76,7 +78,7 @@ def start(name: str, request: StageRequest, scratch: Path, environment: Mapping[
             stdout=console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, **environment},
+            env={**os.environ, PARENT: str(os.getpid()), **environment},
         )
     return StageProcess(name, request, scratch, process, time.monotonic())
 

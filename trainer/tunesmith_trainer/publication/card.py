@@ -28,7 +28,7 @@ def model_card(report: Report, facts: Mapping[str, Any]) -> str:
     return environment.from_string(text).render(
         report=values,
         metric=figures.metric_of(values),
-        first=published[0].name if published else f"{report.job}.gguf",
-        first_type=published[0].type if published else "TYPE",
+        first=published[0].name if published else None,
+        first_type=published[0].type if published else None,
         **facts,
     )

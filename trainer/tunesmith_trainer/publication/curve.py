@@ -9,6 +9,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 28, 40
 _COLOURS = {"loss": "#0072B2", "evalLoss": "#D55E00"}
 _LABELS = {"loss": "training", "evalLoss": "held-out"}
 _TICKS = 5
+_FONT = 'font-family="sans-serif" font-size="12"'
 
 
 def loss_curve(log: Sequence[Mapping[str, Any]], title: str) -> str | None:
@@ -23,8 +24,7 @@ def loss_curve(log: Sequence[Mapping[str, Any]], title: str) -> str | None:
     steps = (min(x for x, _ in points), max(x for x, _ in points))
     losses = (min(0.0, *(y for _, y in points)), max(y for _, y in points) * 1.05)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
-        ' font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" {_FONT}>',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
         f'<text x="{_LEFT}" y="18" font-size="14">{_escaped(title)}</text>',
         *_axes(steps, losses),

@@ -1,0 +1,193 @@
+"""``tunesmith run`` on the real model: from a manifest to measured files, once, and then only what changed."""
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from support.runs import Ran, manifest, run_job, tunesmith
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One finished run, and what it said."""
+
+    folder: Path
+    job: dict[str, Any]
+    ran: Ran
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def report(self) -> dict[str, Any]:
+        return dict(json.loads((self.out / "report.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The whole chain, once for this module."""
+    folder = tmp_path_factory.mktemp("run")
+    job = manifest()
+    ran = run_job(folder, job)
+    assert ran.code == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    return Finished(folder, job, ran)
+
+
+def test_the_folder_can_be_handed_over(finished: Finished) -> None:
+    """GGUF, adapter in both forms, Modelfile, card, report, log and its picture."""
+    there = {str(path.relative_to(finished.out)) for path in finished.out.rglob("*") if ".tunesmith" not in path.parts}
+
+    assert there == {
+        "small-Q4_K_M.gguf",
+        "small-adapter.gguf",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "Modelfile.Q4_K_M",
+        "README.md",
+        "report.json",
+        "answers.jsonl",
+        "training-log.jsonl",
+        "training-loss.svg",
+    }
+
+
+def test_the_report_keeps_its_schema_and_names_the_very_file(finished: Finished) -> None:
+    """The digest in the report is that of the file that lies there: what was measured was not changed."""
+    report = finished.report()
+    jsonschema.validate(report, json.loads((DOCS / "report.schema.json").read_text()))
+    (file,) = report["files"]
+
+    assert hashlib.sha256((finished.out / file["name"]).read_bytes()).hexdigest() == file["sha256"]
+    assert file["figures"]["perplexityIncrease"]["error"] > 0
+    assert report["evaluation"]["tuned"]["loss"] is not None
+    assert report["training"]["steps"] == 4
+
+
+def test_every_stage_ran_once(finished: Finished) -> None:
+    """Nothing twice, in an order that the plan allows."""
+    started = finished.ran.started()
+
+    assert sorted(started) == sorted(set(started))
+    assert started[:3] == ["prepare", "train", "convert"]
+    assert started[-1] == "publish"
+
+
+def test_run_again_it_only_checks(finished: Finished) -> None:
+    """Unchanged: no stage is started."""
+    again = run_job(finished.folder, finished.job)
+
+    assert again.code == 0
+    assert again.started() == []
+
+
+def test_another_folder_takes_everything_from_the_store(finished: Finished, tmp_path: Path) -> None:
+    """A second output folder over the same store starts nothing and gets the same files."""
+    again = run_job(tmp_path, finished.job, STORE=str(finished.folder / "store"))
+
+    assert again.code == 0
+    assert again.started() == []
+    assert (tmp_path / "out" / "small-Q4_K_M.gguf").read_bytes() == (finished.out / "small-Q4_K_M.gguf").read_bytes()
+
+
+def test_one_more_quantization_runs_only_that_and_publish(finished: Finished, tmp_path: Path) -> None:
+    """It does not train again; taken out of the manifest again, its file goes too."""
+    more = copy.deepcopy(finished.job)
+    more["spec"]["quantizations"] = ["Q4_K_M", "Q8_0"]
+    store = {"STORE": str(finished.folder / "store")}
+    run_job(tmp_path, finished.job, **store)
+    added = run_job(tmp_path, more, **store)
+    assert added.code == 0, added.stdout[-2000:]
+    assert added.started() == ["quantize-Q8_0", "publish"]
+    assert (tmp_path / "out" / "small-Q8_0.gguf").exists()
+
+    removed = run_job(tmp_path, finished.job, **store)
+    assert removed.started() == []
+    assert not (tmp_path / "out" / "small-Q8_0.gguf").exists()
+
+
+def test_what_would_change_the_weights_is_refused(finished: Finished) -> None:
+    """Exit code 2, the field and the cure; nothing is lost."""
+    other = copy.deepcopy(finished.job)
+    other["spec"]["training"]["learningRate"] = 0.5
+    refused = run_job(finished.folder, other)
+
+    assert refused.code == 2
+    assert "learningRate" in refused.stderr
+    assert "--output" in refused.stderr
+    assert (finished.out / "small-Q4_K_M.gguf").exists()
+
+
+def test_a_gate_that_fails_withholds_the_file_and_ends_with_1(finished: Finished, tmp_path: Path) -> None:
+    """Only publish runs again; the report names the gate (contract 9)."""
+    strict = copy.deepcopy(finished.job)
+    strict["spec"]["gates"]["maxPerplexityIncrease"] = 0.0001
+    failed = run_job(tmp_path, strict, STORE=str(finished.folder / "store"))
+
+    assert failed.code == 1
+    assert failed.started() == ["publish"]
+    assert not (tmp_path / "out" / "small-Q4_K_M.gguf").exists()
+    (file,) = json.loads((tmp_path / "out" / "report.json").read_text())["files"]
+    assert (file["verdict"], file["published"]) == ("Failed", False)
+
+    strict["spec"]["gates"]["onFailure"] = "Publish"
+    published = run_job(tmp_path, strict, STORE=str(finished.folder / "store"))
+    assert published.code == 0
+    assert (tmp_path / "out" / "small-Q4_K_M.gguf").exists()
+
+
+def test_a_damaged_artifact_is_made_again(finished: Finished, tmp_path: Path) -> None:
+    """A flipped bit in the store is found, its maker runs once more, and the job goes on (contract 3)."""
+    folder = tmp_path / "copy"
+    record = json.loads((finished.out / ".tunesmith" / "status.json").read_text())
+    key = record["stages"]["imatrix"]["keys"]["outputs"]["imatrix"]
+    store = finished.folder / "store" / "default"
+    attempt = json.loads((store / "artifacts" / "imatrix" / key / "manifest.json").read_text())["attempt"]
+    path = store / "attempts" / attempt / "imatrix.gguf"
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    more = copy.deepcopy(finished.job)
+    more["spec"]["quantizations"] = ["Q4_K_M", "IQ4_NL"]
+    ran = run_job(folder, more, STORE=str(finished.folder / "store"))
+
+    assert ran.code == 0, ran.stdout[-2000:]
+    assert ran.started().count("imatrix") == 1
+    assert ran.started().count("quantize-IQ4_NL") == 2
+
+
+def test_show_compare_and_plan_read_what_was_made(finished: Finished) -> None:
+    """Each as a table and as JSON."""
+    shown = tunesmith("show", finished.out)
+    assert "Q4_K_M" in shown.stdout
+    assert json.loads(tunesmith("show", finished.out, "--json").stdout) == finished.report()
+    compared = tunesmith("compare", finished.out, finished.out)
+    assert "Q4_K_M: PPL" in compared.stdout or "Q4_K_M: perplexity rise" in compared.stdout
+    store = str(finished.folder / "store")
+    plan = json.loads(tunesmith("plan", finished.folder / "job.yaml", "--store", store, "--json").stdout)
+    assert all(stage["inStore"] for stage in plan["stages"])
+
+
+def test_chat_answers_from_the_file(finished: Finished) -> None:
+    """One question through llama-server."""
+    answered = tunesmith("chat", finished.out, "Q4_K_M", "--prompt", "Hello!")
+
+    assert answered.code == 0, answered.stderr
+    assert answered.stdout.strip()
+    assert "<|im" not in answered.stdout
+
+
+def test_gc_keeps_what_is_published(finished: Finished) -> None:
+    """A sweep right after a run removes nothing that it needs."""
+    swept = tunesmith("gc", "--store", finished.folder / "store", "--json")
+
+    assert swept.code == 0, swept.stderr
+    assert run_job(finished.folder, finished.job).started() == []

@@ -1,0 +1,61 @@
+"""Whole runs of the command line on the real SmolLM2, small enough for a test."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.models import smollm2
+
+ROWS = Path(__file__).parents[2] / "examples" / "data" / "street-reports.jsonl"
+
+
+def manifest(**changes: Any) -> dict[str, Any]:
+    """A job that really trains, for a few steps, and whose gates a barely trained model passes."""
+    spec: dict[str, Any] = {
+        "model": {"source": f"file://{smollm2()}"},
+        "datasets": [{"source": f"file://{ROWS}"}],
+        "evaluation": {"percent": 14, "prompts": 6, "metric": "Labels"},
+        "training": {"maxSteps": 4, "effectiveBatchSize": 8, "maxSequenceLength": 128, "learningRate": 0.001},
+        "imatrix": {"chunks": 8},
+        "gates": {"maxPerplexityIncrease": 10, "maxLogPerplexityIncrease": 1, "minAnswersStopped": 0},
+        "quantizations": ["Q4_K_M"],
+    }
+    metadata = {"name": "small"}
+    return {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": spec | changes}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended: its code, what it wrote, and its events if they were asked for."""
+
+    code: int
+    stdout: str
+    stderr: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def started(self) -> list[str]:
+        """The stages that were started as processes, in order."""
+        return [event["stage"] for event in self.events if event["event"] == "started"]
+
+
+def tunesmith(*arguments: str | Path, **environment: str) -> Ran:
+    """Run a command of the command line to its end."""
+    command = [sys.executable, "-c", "from tunesmith.cli import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"event"')]
+    return Ran(done.returncode, done.stdout, done.stderr, events)
+
+
+def run_job(folder: Path, job: dict[str, Any], *more: str, **environment: str) -> Ran:
+    """``tunesmith run`` with everything of it below `folder`: manifest, store and output."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    store = environment.pop("STORE", str(folder / "store"))
+    return tunesmith("run", path, "--output", folder / "out", "--store", store, "--json", *more, **environment)
