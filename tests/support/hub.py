@@ -74,7 +74,7 @@ def serving_hub() -> Iterator[Hub]:
         server.server_close()
 
 
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # one small method per address
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
