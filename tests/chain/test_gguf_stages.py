@@ -127,6 +127,16 @@ def test_a_text_shorter_than_was_asked_for_is_used_whole(inputs: dict[Kind, Path
     assert 2 <= figures_of(_only(outcome))["chunks"] < 10
 
 
+def test_markup_in_the_calibration_text_is_read_as_tokens(inputs: dict[Kind, Path], tmp_path: Path) -> None:
+    """1,200 ends of turns are 1,200 tokens, two windows; as characters they would be seven times as many (P53)."""
+    dataset = shutil.copytree(inputs[Kind.DATASET], tmp_path / "dataset")
+    (dataset / "calibration.txt").write_text("<|im_end|>" * 1_200)
+
+    outcome = imatrix.run(imatrix_work(inputs | {Kind.DATASET: dataset}, tmp_path / "scratch", 50))
+
+    assert figures_of(_only(outcome))["chunks"] == 2
+
+
 def test_a_baseline_stays_within_its_bytes(inputs: dict[Kind, Path], logits: Path, tmp_path: Path) -> None:
     """Fewer windows rather than a larger file (P65)."""
     figures = figures_of(logits)

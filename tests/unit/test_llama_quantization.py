@@ -1,10 +1,13 @@
 """What llama-quantize prints becomes a plan, and what it made is compared with it."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.quantizations import QuantizationType
 from tunesmith_trainer.llama.gguf_file import Gguf, Tensor
 from tunesmith_trainer.llama.quantization import (
@@ -17,6 +20,7 @@ from tunesmith_trainer.llama.quantization import (
     step_fraction,
     without_importance,
 )
+from tunesmith_trainer.quantize import BESIDE_BYTES, refuse_full_disk
 
 # Printed by llama.cpp b11312 for SmolLM2-135M-Instruct, shortened to four tensors.
 DRY_RUN = """
@@ -122,6 +126,19 @@ def test_the_figures_of_a_file_are_of_its_tensors() -> None:
     assert 4 * 1000 * 8 / weights == pytest.approx(figures["bitsPerWeight"])
     assert 576 * 192 / weights == pytest.approx(figures["fallbacks"]["share"])
     assert figures["tensorTypes"] == {"F32": 1, "Q5_0": 1, "Q6_K": 1, "Q8_0": 1}
+
+
+def test_a_file_that_does_not_fit_is_not_begun(tmp_path: Path) -> None:
+    """The dry run's size is held against the disk: one that is too small for ever, and one that is full now (P62)."""
+    disk = shutil.disk_usage(tmp_path)
+    refused = []
+    for size in (disk.total + 1, disk.total - 1):
+        with pytest.raises(StageFailure) as failure:
+            refuse_full_disk(replace(PLAN, bytes=size - BESIDE_BYTES), tmp_path)
+        refused.append(failure.value.failure)
+
+    refuse_full_disk(replace(PLAN, bytes=1), tmp_path)
+    assert refused == [FailureClass.DOES_NOT_FIT, FailureClass.DISK_FULL]
 
 
 def test_progress_is_the_share_of_tensors() -> None:

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 FILE = "model.gguf"
 # Beside the tensors a file holds the vocabulary (Gemma's 262,000 tokens with scores and types take 14 MB), and the
 # stage writes answers and figures.
-_BESIDE_BYTES = 32 << 20
+BESIDE_BYTES = 32 << 20
 
 
 def run(work: Work) -> Outcome:
@@ -94,7 +94,7 @@ def run(work: Work) -> Outcome:
 
 def _made(how: Quantizing, plan: Plan, folder: Path, tell: Tell) -> Gguf:
     """The file, whole and verified, under its name; what is not finished has another (P62)."""
-    _refuse_full_disk(plan, folder)
+    refuse_full_disk(plan, folder)
     partial = folder / f"{FILE}.partial"
 
     def watch(line: str) -> None:
@@ -114,8 +114,9 @@ def _made(how: Quantizing, plan: Plan, folder: Path, tell: Tell) -> Gguf:
     return read_gguf(partial.rename(folder / FILE))
 
 
-def _refuse_full_disk(plan: Plan, folder: Path) -> None:
-    needed, disk = plan.bytes + _BESIDE_BYTES, shutil.disk_usage(folder)
+def refuse_full_disk(plan: Plan, folder: Path) -> None:
+    """Raises DoesNotFit where the disk of `folder` is too small for the planned file, DiskFull where it is too full."""
+    needed, disk = plan.bytes + BESIDE_BYTES, shutil.disk_usage(folder)
     if needed > disk.total:
         raise StageFailure(FailureClass.DOES_NOT_FIT, f"the file takes {needed:,} bytes, the disk has {disk.total:,}")
     if needed > disk.free:

@@ -1,0 +1,1 @@
+"""llama.cpp, run and read: one module per tool, and the GGUF file itself."""
