@@ -247,15 +247,16 @@ def test_a_dropped_head_is_refused(tools: Tools, tmp_path: Path) -> None:
         tmp_path,
     )
     rows = converted(6).rows
-    wanted = [logits(load_model(source), row) for row in rows]
+    model = load_model(source)
+    wanted = [logits(model, row) for row in rows]
     wrong = drop_tensor(right, tmp_path / "wrong.gguf", "output.weight")
 
-    with open_model(tools, right) as model:
-        verify_logits(model, right, rows, wanted)
+    with open_model(tools, right) as opened:
+        verify_logits(opened, right, rows, wanted)
     with pytest.raises(StageFailure, match="weights, the model"):
         verify_file(wrong, Intended(source, intended_template(base)))
-    with open_model(tools, wrong) as model, pytest.raises(StageFailure, match="KL divergence"):
-        verify_logits(model, wrong, rows, wanted)
+    with open_model(tools, wrong) as opened, pytest.raises(StageFailure, match="KL divergence"):
+        verify_logits(opened, wrong, rows, wanted)
 
 
 def _adapter_with(adapter: Path, target: Path, change: dict[str, object]) -> Path:

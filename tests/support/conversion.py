@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -22,6 +23,9 @@ from tunesmith_trainer.convert import run
 from tunesmith_trainer.data.texts import general_text
 from tunesmith_trainer.parity.forward import logits
 from tunesmith_trainer.work import Work
+
+# Before torch is loaded, as the stage itself does it: spinning threads take the cores from each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 NAME = "SmolLM2-135M-Instruct"
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

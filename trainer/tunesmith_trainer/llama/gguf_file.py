@@ -81,7 +81,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Gguf:
-    """What a file says: `metadata` by key, `spans` where each key's value lies (first byte, end), `tensors` in file order.
+    """What a file says: `metadata` by key, `spans` the bytes of each value (first, end), `tensors` in file order.
 
     `size` is the file's size in bytes, `data_offset` where the tensors' data begin.
     """
