@@ -13,7 +13,7 @@ from tunesmith_api.stages import Kind
 from tunesmith_api.training import Method
 from tunesmith_trainer.engines import Engine, engine_of
 from tunesmith_trainer.engines.adapter import AdapterShape, shape_from_adapter, shape_from_settings
-from tunesmith_trainer.engines.batching import Chosen, batching, shape_of
+from tunesmith_trainer.engines.batching import Limits, batching, shape_of
 from tunesmith_trainer.engines.environment import prepare_process
 from tunesmith_trainer.engines.host import available_memory, cpu_flags
 from tunesmith_trainer.engines.job import TrainingJob
@@ -61,10 +61,13 @@ def prepare_job(work: Work, settings: TrainSettings, execution: TrainExecution, 
     effective = min(settings.effective_batch_size, len(train_rows))
     memory = free_memory(device, execution) - weights_bytes(base, settings.method, device)
     format_ = precision(settings.method, device, bf16)
-    chosen = Chosen(device.value, divisor(effective, execution.batch_size), execution.gradient_checkpointing)
     longest = max(train_rows.lengths)
-    batches = batching(shape, memory, longest, effective, chosen)
-    together = longest * (batches.micro if settings.packing else 1)
+    # Packed rows make one long sequence, and plain attention grows with its square.
+    computed_by = (
+        settings.attention if settings.packing else attention(settings.attention, device, format_.weights, longest)
+    )
+    micro = divisor(effective, execution.batch_size)
+    limits = Limits(device.value, computed_by, micro, execution.gradient_checkpointing)
     return TrainingJob(
         settings=settings,
         base=base,
@@ -75,10 +78,10 @@ def prepare_job(work: Work, settings: TrainSettings, execution: TrainExecution, 
         pad_id=int(json.loads((dataset / "figures.json").read_bytes())["padId"]),
         total_steps=total_steps(len(train_rows), effective, settings.epochs, settings.max_steps),
         packing=settings.packing,
-        attention=attention(settings.attention, device, format_.weights, together),
+        attention=computed_by,
         device=device,
         precision=format_,
-        batching=batches,
+        batching=batching(shape, memory, longest, effective, limits),
         save_every=execution.save_every,
         scratch=work.scratch,
     )

@@ -13,6 +13,8 @@ _ACTIVATION_BYTES = 68
 _CHECKPOINTED_BYTES = 8
 # Logits: once as computed, once in fp32, once as fp32 gradient (transformers' ForCausalLMLoss).
 _LOGITS_BYTES = 12
+# Plain attention keeps its scores per head and pair of positions: in 16 bits, in fp32 for the softmax, and a gradient.
+_SCORE_BYTES = 8
 # What the estimates leave out: allocator slack, temporary buffers, the optimizer's first step.
 _USABLE = 0.7
 # More tokens at once are not faster: CPU throughput is flat from about 1,000 (measured on two cores), a GPU is busy
@@ -26,6 +28,7 @@ class ModelShape:
 
     hidden: int
     layers: int
+    heads: int
     vocabulary: int
 
 
@@ -47,7 +50,9 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
     """The shape out of config.json; multimodal models keep the text model's under ``text_config``."""
     text = config.get("text_config", config)
     try:
-        return ModelShape(text["hidden_size"], text["num_hidden_layers"], text["vocab_size"])
+        return ModelShape(
+            text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"], text["vocab_size"]
+        )
     except KeyError as error:
         raise StageFailure(FailureClass.MODEL_INVALID, f"the model's config.json lacks {error}") from error
 
@@ -57,7 +62,7 @@ def batching(
     memory_bytes: int,
     longest_row: int,
     effective_batch: int,
-    chosen: "Chosen",
+    limits: "Limits",
 ) -> Batching:
     """The largest divisor of `effective_batch` that fits into `memory_bytes` free bytes; what the user chose stays.
 
@@ -65,28 +70,30 @@ def batching(
     quarter of the speed. One row is always tried: what does not fit then fails as out of memory, with its own hint.
     """
     divisors = [size for size in range(effective_batch, 0, -1) if effective_batch % size == 0]
-    for checkpointing in (False, True) if chosen.checkpointing is None else (chosen.checkpointing,):
-        per_row = longest_row * token_bytes(shape, checkpointing)
+    for checkpointing in (False, True) if limits.checkpointing is None else (limits.checkpointing,):
+        per_row = row_bytes(shape, longest_row, limits.attention, checkpointing)
         fitting = [size for size in divisors if size * per_row <= memory_bytes * _USABLE]
-        enough = [size for size in fitting if size * longest_row <= _ENOUGH_TOKENS[chosen.device]] or fitting[-1:]
-        if chosen.micro is not None and (chosen.micro in fitting or chosen.checkpointing is not None):
-            return Batching(chosen.micro, effective_batch // chosen.micro, checkpointing)
-        if chosen.micro is None and enough:
+        enough = [size for size in fitting if size * longest_row <= _ENOUGH_TOKENS[limits.device]] or fitting[-1:]
+        if limits.micro is not None and (limits.micro in fitting or limits.checkpointing is not None):
+            return Batching(limits.micro, effective_batch // limits.micro, checkpointing)
+        if limits.micro is None and enough:
             return Batching(enough[0], effective_batch // enough[0], checkpointing)
-    return Batching(chosen.micro or 1, effective_batch // (chosen.micro or 1), chosen.checkpointing is not False)
+    return Batching(limits.micro or 1, effective_batch // (limits.micro or 1), limits.checkpointing is not False)
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """What the user chose (None: nothing) and the device it is for ("cpu" or "cuda")."""
+class Limits:
+    """What batches have to go by: device ("cpu", "cuda"), attention ("eager" keeps its scores), the user's choice."""
 
     device: str
+    attention: str = "sdpa"
     micro: int | None = None
     checkpointing: bool | None = None
 
 
-def token_bytes(shape: ModelShape, checkpointing: bool) -> int:
-    """Bytes that one token of a micro-batch takes during training, beside the weights."""
-    layers = shape.hidden * _ACTIVATION_BYTES * (1 if checkpointing else shape.layers)
+def row_bytes(shape: ModelShape, tokens: int, attention: str, checkpointing: bool) -> int:
+    """Bytes that a row of so many tokens takes during training, beside the weights."""
+    scores = shape.heads * tokens * _SCORE_BYTES if attention == "eager" else 0
+    at_once = 1 if checkpointing else shape.layers
     kept = shape.hidden * _CHECKPOINTED_BYTES * shape.layers if checkpointing else 0
-    return layers + kept + shape.vocabulary * _LOGITS_BYTES
+    return tokens * ((shape.hidden * _ACTIVATION_BYTES + scores) * at_once + kept + shape.vocabulary * _LOGITS_BYTES)
