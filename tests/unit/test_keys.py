@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from support.builders import a_plan, a_spec
 
+from support.builders import a_plan, a_spec
 from tunesmith_api.keys import canonical_json
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "keys.json"

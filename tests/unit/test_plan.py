@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import a_plan, a_spec, record_of, resolved
 
+from support.builders import a_plan, a_spec, record_of, resolved
 from tunesmith_api import keys
 from tunesmith_api.plan import make_plan
 from tunesmith_api.quantizations import QUANTIZATIONS

@@ -52,7 +52,9 @@ def test_the_card_shows_each_file_with_its_figures() -> None:
     card = model_card(a_report(), FACTS | {"files": {"adapter/adapter_config.json": ()}})
 
     assert "| `bot-Q4_K_M.gguf` | Q4_K_M | 105 MB | 6.27 | 0.161 ± 0.012 | 0.0291 | 88.2 % | 84.0 % | Passed |" in card
-    assert "| Labels on 60 held-out prompts (95 % interval) | 2.0 % (0.0 % to 5.0 %) | 84.0 % (75.0 % to 92.0 %) |" in card
+    assert (
+        "| Labels on 60 held-out prompts (95 % interval) | 2.0 % (0.0 % to 5.0 %) | 84.0 % (75.0 % to 92.0 %) |" in card
+    )
     assert "base_model: org/smol" in card
     assert "adapter/" in card
 

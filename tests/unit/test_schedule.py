@@ -2,8 +2,8 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import a_plan, a_spec
 
+from support.builders import a_plan, a_spec
 from tunesmith.local.schedule import maker, ready
 from tunesmith_api.stages import ArtifactReference, Kind
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tunesmith.cli.errors import FAILED, INTERRUPTED, exit_code, tell
 from tunesmith.cli.view import board_of, duration, json_lines, showing
+from tunesmith.llama_cpp import provide_tools
 from tunesmith.local.deliver import deliver_anew
 from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job
 from tunesmith.local.record import write_record
@@ -46,6 +47,7 @@ def run(
     with held(folder):
         local = open_job(Wanted(manifest, folder, store, namespace))
         _warn(local, console)
+        _provide_tools(local, console)
         carried = _carry_out(begin(local), console, as_json=as_json)
         code = _conclude(carried, local, console, as_json=as_json)
     raise typer.Exit(code)
@@ -61,6 +63,21 @@ def name_of(manifest: Path) -> str:
 def _warn(local: LocalJob, console: Console) -> None:
     if local.job.spec.targets:
         console.print("spec.targets is accepted and not yet used: name quantizations instead.", style="yellow")
+
+
+def _provide_tools(local: LocalJob, console: Console) -> None:
+    """Build llama.cpp's tools before the first stage where they are not there: minutes, once per machine."""
+    if len(local.record.stages) == len(local.plan.stages):
+        return
+    said = 0
+
+    def say(fraction: float, what: str) -> None:
+        nonlocal said
+        if fraction * 100 >= said:
+            console.print(f"llama.cpp's tools: {what} ({fraction:.0%})", highlight=False)
+            said += 10
+
+    provide_tools(say)
 
 
 def _carry_out(local: LocalJob, console: Console, *, as_json: bool) -> Run:

@@ -17,8 +17,8 @@ from tunesmith_api.stages import StageRequest, StageResult, failure_of
 
 # Names the process that a stage must not outlive.
 PARENT = "TUNESMITH_PARENT"
-# Threads that wait give their core away instead of spinning: torch and llama.cpp otherwise fight over the cores with each
-# other and with whatever else a laptop does (measured: 20 against 280 tokens a second beside another busy process).
+# Threads that wait give their core away instead of spinning: torch and llama.cpp otherwise fight over the cores with
+# each other and with whatever else a laptop does (measured: 20 against 280 tokens a second beside another process).
 _SHARING = {"OMP_WAIT_POLICY": "PASSIVE"}
 REQUEST, RESULT, CONSOLE, TOKEN = "request.json", "result.json", "console.log", "progress-token"
 
