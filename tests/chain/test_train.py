@@ -284,6 +284,21 @@ def test_keep_best_delivers_the_weights_of_the_lowest_loss(small: Path, dataset:
     assert figures["evalLoss"] == pytest.approx(again, rel=0.02)
 
 
+def test_the_best_weights_travel_with_the_checkpoint(tmp_path: Path, train: Train):
+    """Interrupted after the best step, gone on elsewhere: the same weights are delivered."""
+    settings = train_settings(
+        max_steps=8, eval_every=1, keep_best=True, scheduler="Linear", learning_rate=0.2, warmup_ratio=0.5
+    )
+    expected, figures = train(settings)
+    checkpoints = checkpoints_in(tmp_path / "checkpoints")
+    with pytest.raises(StageFailure, match="saved at step"):
+        train(settings, checkpoints=checkpoints, **InterruptAt(figures["bestStep"] + 2).named())
+    folder, again = train(settings, checkpoints=checkpoints)
+
+    assert again["deliveredStep"] == figures["deliveredStep"] < again["resumedFrom"]
+    assert digest(expected) == digest(folder)
+
+
 def test_early_stopping_ends_after_its_patience(train: Train):
     """Two evaluations that gain less than asked for, and training is over and done, not interrupted."""
     settings = train_settings(

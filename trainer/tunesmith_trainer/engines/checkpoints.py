@@ -72,7 +72,9 @@ def newest(checkpoints: Checkpoints, folders: CheckpointFolders) -> tuple[int, P
     if (folder / LOG).is_file():
         shutil.copyfile(folder / LOG, folders.log)
     if (folder / BEST).is_dir():
-        shutil.copytree(folder / BEST, folders.best, dirs_exist_ok=True)
+        # Not left there: transformers takes every subfolder with adapter weights for an adapter to load.
+        shutil.rmtree(folders.best, ignore_errors=True)
+        shutil.move(folder / BEST, folders.best)
     return step, folder
 
 

@@ -11,6 +11,8 @@ from tunesmith_trainer.engines.host import threads
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    # A log is no terminal: bars would only repeat themselves in it.
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "DO_NOT_TRACK": "1",
     "UNSLOTH_DISABLE_STATISTICS": "1",
     # Progress goes through the frame; transformers would post by itself, and 100 % after an interruption too.
