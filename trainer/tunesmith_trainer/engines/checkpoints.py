@@ -49,7 +49,9 @@ def store(checkpoints: Checkpoints, folders: CheckpointFolders, step: int, writt
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     described = [written / name for name in (STATE, *PICKLED, *_DESCRIPTIONS) if (written / name).is_file()]
-    _link([*described, *weight_files(written), folders.log], staging)
+    _link([*described, *weight_files(written)], staging)
+    # A copy: the log is written on while a store may keep what it was given.
+    shutil.copyfile(folders.log, staging / LOG)
     if folders.best.is_dir():
         (staging / BEST).mkdir()
         _link(folders.best.iterdir(), staging / BEST)
