@@ -71,7 +71,7 @@ class Imatrix(Api):
     """The importance matrix that low-bit quantizations use."""
 
     mode: ImatrixMode = ImatrixMode.AUTO
-    """Auto makes one if a type of the job gains from it (4 bits and fewer)."""
+    """Auto makes one if a type of the job gains from it (5 bits and fewer)."""
     chunks: Annotated[int, Field(ge=1, le=10_000)] = 100
     """How many windows of 512 tokens of the calibration part it is made from."""
 
