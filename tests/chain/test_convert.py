@@ -35,6 +35,20 @@ from tunesmith_trainer.parity.verify import llama_logits, open_model
 
 pytest.importorskip("torch", reason="needs the trainer's packages")
 
+# A model of random weights with six layers, the period of Gemma 3's pattern of layers.
+TINY: dict[str, Any] = {
+    "vocab_size": 1000,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.1,
+    "pad_token_id": 0,
+}
+
 
 @pytest.fixture(
     scope="module", params=[pytest.param(6, id="six layers"), pytest.param(None, id="whole", marks=pytest.mark.slow)]
@@ -192,6 +206,29 @@ def test_the_loss_of_given_tokens_is_that_of_transformers(made: Converted, tools
     assert found.tokens == sum(sum(mask) for _, mask in rows)
     assert [row.total for row in found.per_row] == pytest.approx(wanted, rel=0.005)
     assert found.mean == pytest.approx(sum(wanted) / found.tokens, rel=0.005)
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2", "Qwen3", "Gemma2", "Gemma3", "Phi3", "SmolLM3"])
+def test_weights_in_16_bits_predict_as_in_float32(family: str) -> None:
+    """Widening one module at a time gives the logits of the whole model in float32, and leaves the model alone."""
+    import copy
+
+    import torch
+    import transformers
+
+    config = getattr(transformers, {"Gemma3": "Gemma3TextConfig"}.get(family, f"{family}Config"))
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family}ForCausalLM")(config(**TINY)).to(torch.bfloat16).eval()
+    ids = list(range(5, 69))
+    with torch.inference_mode():
+        wanted = copy.deepcopy(model).float()(torch.tensor([ids]), use_cache=False).logits[0]
+        rounded = model(torch.tensor([ids]), use_cache=False).logits[0].float()
+
+    found = logits(model, ids)
+
+    assert float((found - wanted).abs().max()) < 1e-4
+    assert float((rounded - wanted).abs().max()) > 1e-3
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
 
 
 def test_log_probabilities_are_probabilities(made: Converted, tools: Tools) -> None:

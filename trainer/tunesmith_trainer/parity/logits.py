@@ -32,11 +32,12 @@ class Tolerance:
     mean_kl: float
 
 
-# Measured on SmolLM2-135M against float32 by transformers, 1,024 tokens of general text and of chats (share of equal top
-# tokens, mean KL divergence): a right bf16 GGUF 0.994 to 0.997 and 0.0001 to 0.0002; merged weights, rounded to bf16,
-# against base and adapter apart 0.997 and 0.0002; a forward pass in bf16 by transformers itself 0.973 and 0.0016. The
-# mildest mistake, the keys of the last of 30 layers zeroed: 0.93 and 0.017; q and k of a layer swapped 0.63 to 0.94 and
-# 0.03 to 0.5; rope base 10,000 for 100,000: 0.82 and 0.10 to 0.13; an adapter not merged 0.62 to 0.84 and 0.12 to 0.73.
+# Measured on SmolLM2-135M against float32 by transformers, 1,024 tokens of general text and of chats (share of equal
+# top tokens, mean KL divergence): a right bf16 GGUF 0.994 to 0.997 and 0.0001 to 0.0002; merged weights, rounded to
+# bf16, against base and adapter apart 0.997 and 0.0002; a forward pass in bf16 by transformers itself 0.973 and 0.0016.
+# The mildest mistake, the keys of the last of 30 layers zeroed: 0.93 and 0.017; q and k of a layer swapped 0.63 to 0.94
+# and 0.03 to 0.5; rope base 10,000 for 100,000: 0.82 and 0.10 to 0.13; an adapter not merged 0.62 to 0.84 and 0.12 to
+# 0.73.
 RIGHT = Tolerance(same_top=0.97, mean_kl=0.002)
 
 
