@@ -79,8 +79,8 @@ _T = QuantizationType
 # without experts. needs_imatrix: tensor_requires_imatrix in src/llama-quant.cpp, applied to every tensor type that a
 # mix contains (IQ3_XS has IQ3_XXS tensors); tests/unit/test_spec_quantizations.py asks llama-quantize itself.
 # gains_from_imatrix: 4 bits and fewer (P56), and 5 bits too, where small models gain: of a tuned SmolLM2-135M, Q5_K_M
-# without a matrix had a mean KL divergence of 0.145, and Q4_K_M with one 0.042 (measured); except the formats whose functions in ggml/src/ggml-quants.c ignore the
-# matrix (Q1_0, Q2_0, TQ1_0, TQ2_0, MXFP4).
+# without a matrix had a mean KL divergence of 0.145, and Q4_K_M with one 0.042 (measured); except
+# the formats whose functions in ggml/src/ggml-quants.c ignore the matrix (Q1_0, Q2_0, TQ1_0, TQ2_0, MXFP4).
 QUANTIZATIONS: dict[QuantizationType, Quantization] = {
     _T.Q1_0: _plain(40, 1.125),
     _T.Q2_0: _plain(41, 2.25),

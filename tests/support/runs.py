@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,49 @@ def run_job(folder: Path, job: dict[str, Any], *more: str, **environment: str) -
     path.write_text(yaml.safe_dump(job))
     store = environment.pop("STORE", str(folder / "store"))
     return tunesmith("run", path, "--output", folder / "out", "--store", store, "--json", *more, **environment)
+
+
+class Running:
+    """A ``tunesmith run --json`` under way, in a process group of its own."""
+
+    def __init__(self, folder: Path, job: dict[str, Any], store: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "job.yaml").write_text(yaml.safe_dump(job))
+        program = "from tunesmith.cli import main; main()"
+        arguments = ["run", str(folder / "job.yaml"), "--output", str(folder / "out"), "--store", str(store), "--json"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.events: list[dict[str, Any]] = []
+
+    def until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Read events up to the first that is wanted; it must come."""
+        found = self.next_or_end(wanted)
+        if found is None:
+            raise AssertionError(f"ended with {self.process.wait()} before it came; last: {self.events[-3:]}")
+        return found
+
+    def next_or_end(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+        """Read events up to the first that is wanted; None if the run ends before."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith('{"event"'):
+                self.events.append(json.loads(line))
+                if wanted(self.events[-1]):
+                    return self.events[-1]
+        return None
+
+    def end(self, *, timeout: float) -> int:
+        """Wait for the end; its exit code."""
+        self.process.communicate(timeout=timeout)
+        return self.process.returncode
+
+
+def trained_steps(at_least: int) -> Callable[[dict[str, Any]], bool]:
+    """Whether an event says that training has reached a step."""
+
+    def reached(event: dict[str, Any]) -> bool:
+        step = (event.get("metrics") or {}).get("current_step")
+        return event["stage"] == "train" and step is not None and int(step) >= at_least
+
+    return reached

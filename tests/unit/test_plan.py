@@ -92,7 +92,9 @@ def test_a_type_keeps_its_key_whatever_else_is_asked_for(some: list[str], others
         pytest.param({"training": {"saveEvery": 7}}, set(), id="how often it saves enters nothing"),
         pytest.param({"backoffLimit": 0, "priority": 5}, set(), id="retries and priority enter nothing"),
         pytest.param(
-            {"imatrix": {"chunks": 7}}, {"imatrix", "quantize-Q4_K_M", "quantize-Q5_K_M", "publish"}, id="imatrix reaches low-bit types"
+            {"imatrix": {"chunks": 7}},
+            {"imatrix", "quantize-Q4_K_M", "quantize-Q5_K_M", "publish"},
+            id="imatrix reaches low-bit types",
         ),
         pytest.param(
             {"evaluation": {"prompts": 7}},

@@ -1,0 +1,105 @@
+"""A run that is interrupted or killed loses nothing: the same command goes on in the middle of training."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from support.models import cut, smollm2
+from support.runs import Running, manifest, run_job, trained_steps
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A training long enough to be interrupted, of the model's first four layers."""
+    model = cut(smollm2(), 4, tmp_path_factory.mktemp("model") / "SmolLM2-cut")
+    training = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128, "saveEvery": 2, "evalEvery": 100}
+    return manifest(model={"source": f"file://{model}"}, training=training, quantizations=["Q8_0"])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def stages_below(process: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(process).children(recursive=True) if child.is_running()]
+
+
+def trained_again(folder: Path, job: dict[str, Any], store: Path) -> dict[str, Any]:
+    """Run once more until training is done, which is the first stage to be started; its headline figures."""
+    run = Running(folder, job, store)
+    done = run.until(lambda event: event["stage"] == "train" and event["event"] == "done")
+    end_at_once(run)
+    started = [event["stage"] for event in run.events if event["event"] == "started"]
+    assert started[0] == "train"
+    return dict(done["result"]["figures"])
+
+
+def end_at_once(run: Running) -> None:
+    """Two signals, the second when the first was understood."""
+    run.process.send_signal(signal.SIGINT)
+    # Between two stages there is none to stop: then the first signal alone ends the run.
+    if run.next_or_end(lambda event: event["event"] in ("stopping", "failed")) is not None:
+        run.process.send_signal(signal.SIGINT)
+    run.end(timeout=30)
+
+
+def test_killed_in_the_middle_of_training_it_goes_on(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
+    """SIGKILL to runner and stage; nothing is started anew that was done, and training does not begin again."""
+    run = Running(tmp_path, job, store)
+    run.until(trained_steps(5))
+    stages = stages_below(run.process.pid)
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.end(timeout=30)
+    # The stage is asked to end by the kernel when its runner dies; it saves and goes.
+    psutil.wait_procs(stages, timeout=60)
+    assert not [stage for stage in stages if stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE]
+
+    figures = trained_again(tmp_path, job, store)
+    assert figures["resumedFrom"] >= 4
+    assert figures["steps"] == STEPS
+
+
+def test_a_first_ctrl_c_saves_and_a_second_run_goes_on(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
+    """Exit code 130; the step saved is at least the step at the signal less one."""
+    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 7}}}
+    run = Running(tmp_path, other, store)
+    reached = int(run.until(trained_steps(3))["metrics"]["current_step"])
+    run.process.send_signal(signal.SIGINT)
+
+    assert run.end(timeout=120) == 130
+    assert trained_again(tmp_path, other, store)["resumedFrom"] >= reached - 1
+
+
+def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
+    job: dict[str, Any], store: Path, tmp_path: Path
+) -> None:
+    """Within five seconds, every process of the run included (issue 3)."""
+    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 8}}}
+    run = Running(tmp_path, other, store)
+    run.until(lambda event: event["stage"] == "train" and event["event"] == "started")
+    stages = stages_below(run.process.pid)
+    run.process.send_signal(signal.SIGINT)
+    run.until(lambda event: event["event"] == "stopping")
+    run.process.send_signal(signal.SIGINT)
+
+    assert run.end(timeout=5) == 130
+    assert not [stage for stage in stages if stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
+    """Two runs never write into one folder at once."""
+    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 9}}}
+    run = Running(tmp_path, other, store)
+    run.until(lambda event: event["event"] == "started")
+    refused = run_job(tmp_path, other, STORE=str(store))
+    end_at_once(run)
+
+    assert refused.code == 2
+    assert "another run is working in" in refused.stderr
