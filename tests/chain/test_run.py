@@ -41,9 +41,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(folder, job, ran)
 
 
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and ".tunesmith" not in path.parts]
+
+
 def test_the_folder_can_be_handed_over(finished: Finished) -> None:
     """GGUF, adapter in both forms, Modelfile, card, report, log and its picture."""
-    there = {str(path.relative_to(finished.out)) for path in finished.out.rglob("*") if ".tunesmith" not in path.parts}
+    there = {str(path.relative_to(finished.out)) for path in files_below(finished.out)}
 
     assert there == {
         "small-Q4_K_M.gguf",
@@ -128,7 +132,7 @@ def test_what_would_change_the_weights_is_refused(finished: Finished) -> None:
 def test_a_gate_that_fails_withholds_the_file_and_ends_with_1(finished: Finished, tmp_path: Path) -> None:
     """Only publish runs again; the report names the gate (contract 9)."""
     strict = copy.deepcopy(finished.job)
-    strict["spec"]["gates"]["maxPerplexityIncrease"] = 0.0001
+    strict["spec"]["gates"] |= {"maxPerplexityIncrease": 0.0001, "idealPerplexityIncrease": 0.0001}
     failed = run_job(tmp_path, strict, STORE=str(finished.folder / "store"))
 
     assert failed.code == 1
@@ -172,6 +176,7 @@ def test_show_compare_and_plan_read_what_was_made(finished: Finished) -> None:
     compared = tunesmith("compare", finished.out, finished.out)
     assert "Q4_K_M: PPL" in compared.stdout or "Q4_K_M: perplexity rise" in compared.stdout
     store = str(finished.folder / "store")
+    run_job(finished.folder, finished.job)
     plan = json.loads(tunesmith("plan", finished.folder / "job.yaml", "--store", store, "--json").stdout)
     assert all(stage["inStore"] for stage in plan["stages"])
 
