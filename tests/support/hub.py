@@ -183,7 +183,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # one sma
             if (kind, name) in hub.repositories:
                 self._send(409, json.dumps({"url": f"{hub.url}/{name}"}).encode(), {})
                 return
-            hub.create(name, {}, kind, private=bool(asked.get("private")))
+            hub.create(name, {}, kind, private=asked.get("visibility") == "private")
             self._json({"url": f"{hub.url}/{name}"})
 
         def _lfs_batch(self, asked: dict[str, Any]) -> None:
