@@ -54,14 +54,7 @@ def run(work: Work) -> Outcome:
     folder = work.scratch / "quantized"
     folder.mkdir()
     tools = work.tools()
-    how = Quantizing(
-        tools=tools,
-        source=work.inputs[Kind.GGUF] / FILE,
-        type=QuantizationType(settings.type),
-        imatrix=work.inputs[Kind.IMATRIX] / "imatrix.gguf" if Kind.IMATRIX in work.inputs else None,
-        scratch=work.scratch,
-        interrupted=work.interrupted,
-    )
+    how = _quantizing(work, tools, settings.type)
     plan = plan_quantization(how)
     made = _made(how, plan, folder, make)
     digest = _sha256(made.path)
@@ -90,6 +83,17 @@ def run(work: Work) -> Outcome:
         [row_record(row) | {"answer": answer_record(scored, index)} for index, row in enumerate(rows)],
     )
     return Outcome({Kind.QUANTIZED: Output(folder)}, headline(figures))
+
+
+def _quantizing(work: Work, tools: Tools, wanted: str) -> Quantizing:
+    return Quantizing(
+        tools=tools,
+        source=work.inputs[Kind.GGUF] / FILE,
+        type=QuantizationType(wanted),
+        imatrix=work.inputs[Kind.IMATRIX] / "imatrix.gguf" if Kind.IMATRIX in work.inputs else None,
+        scratch=work.scratch,
+        interrupted=work.interrupted,
+    )
 
 
 def _made(how: Quantizing, plan: Plan, folder: Path, tell: Tell) -> Gguf:
