@@ -66,6 +66,20 @@ def lower_gate(name: str, figure: Mapping[str, Any] | None, threshold: float) ->
     return GateResult(name, verdict, value, error, threshold)
 
 
+def paired_gate(name: str, figure: Mapping[str, Any] | None, threshold: float) -> GateResult:
+    """Pass when the upper end of a 95 % interval ({"value", "low", "high"}) stays below `threshold`.
+
+    Failed only where the figure reaches the threshold and its interval lies above zero: with few prompts one answer
+    more or less is chance, and chance fails no file.
+    """
+    value, _ = _numbers(figure)
+    if figure is None or value is None:
+        return GateResult(name, Verdict.INCONCLUSIVE, None, None, threshold)
+    low, high = float(figure["low"]), float(figure["high"])
+    verdict = _verdict(high < threshold, value >= threshold and not low <= 0)
+    return GateResult(name, verdict, value, (high - value) / STANDARD_ERRORS, threshold)
+
+
 def _verdict(passed: bool, failed: bool) -> Verdict:
     if passed:
         return Verdict.PASSED
@@ -105,18 +119,27 @@ def judge(gates: Gates, figures: Mapping[str, Any]) -> tuple[GateResult, ...]:
         )
     if gates.min_same_top is not None:
         results.append(lower_gate("minSameTop", figures.get("sameTop"), gates.min_same_top))
-    return (*results, *_judge_chat(gates, figures.get("chat")))
+    return (*results, *_judge_held_out(gates, figures), *_judge_answers(gates, figures))
 
 
-def _judge_chat(gates: Gates, chat: Mapping[str, Any] | None) -> tuple[GateResult, ...]:
-    """Answers have to end by themselves, and none may hold markup (P69 and the smoke test of llama-server)."""
-    if not chat or not chat.get("answered"):
+def _judge_held_out(gates: Gates, figures: Mapping[str, Any]) -> tuple[GateResult, ...]:
+    """Against the tuned model on the same prompts: what perplexity of other text does not see."""
+    loss = paired_gate("maxLossIncrease", figures.get("lossIncrease"), gates.max_loss_increase)
+    if "scoreDrop" not in figures:
+        return (loss,)
+    return (paired_gate("maxScoreDrop", figures["scoreDrop"], gates.max_score_drop), loss)
+
+
+def _judge_answers(gates: Gates, figures: Mapping[str, Any]) -> tuple[GateResult, ...]:
+    """Answers are to be such, and none may hold markup (P69 and the smoke test of llama-server)."""
+    answers = figures.get("chat") or figures.get("completion")
+    if not answers or not answers.get("answered"):
         return ()
-    stopped = float(chat.get("stopped", 0)) / float(chat["answered"])
+    clean = float(answers.get("clean", 0)) / float(answers["answered"])
     # Not one answer may leak: the threshold is the first leak.
     return (
-        lower_gate("minAnswersStopped", {"value": stopped}, gates.min_answers_stopped),
-        upper_gate("noMarkupLeaked", {"value": chat.get("leaks", 0)}, 1.0),
+        lower_gate("minAnswersClean", {"value": clean}, gates.min_answers_clean),
+        upper_gate("noMarkupLeaked", {"value": answers.get("leaks", 0)}, 1.0),
     )
 
 

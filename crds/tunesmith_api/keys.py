@@ -13,14 +13,14 @@ from tunesmith_api.stages import Kind
 RECIPES: Mapping[Kind, int] = {
     Kind.BASE: 1,
     Kind.DATASET: 1,
-    Kind.ADAPTER: 1,
+    Kind.ADAPTER: 2,
     Kind.GGUF: 1,
     Kind.BASE_GGUF: 1,
     Kind.IMATRIX: 1,
     Kind.LOGITS: 1,
-    Kind.EVALUATION: 1,
-    Kind.QUANTIZED: 1,
-    Kind.PUBLICATION: 1,
+    Kind.EVALUATION: 2,
+    Kind.QUANTIZED: 2,
+    Kind.PUBLICATION: 2,
 }
 
 

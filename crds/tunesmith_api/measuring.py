@@ -99,8 +99,12 @@ class Gates(Api):
     """The highest mean KL divergence from the baseline; unset: not judged."""
     min_same_top: Annotated[float | None, Field(ge=0, le=1)] = None
     """The least share of tokens whose most likely next token is the baseline's; unset: not judged."""
-    min_answers_stopped: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """The least share of answers that end by themselves."""
+    max_score_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """By how much the score on held-out prompts may fall below the tuned model's; not judged with the metric Loss."""
+    max_loss_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
+    """By how much the loss of the held-out answers may rise above the tuned model's, in nats per token."""
+    min_answers_clean: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """The least share of answers that say something, end by themselves, show no markup and do not go in circles."""
     min_score_gain: Annotated[float | None, Field(ge=-1, le=1)] = None
     """By how much the tuned model's score must exceed the base model's; unset: not judged."""
     on_failure: OnFailure = OnFailure.WITHHOLD

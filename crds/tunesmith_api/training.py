@@ -225,7 +225,7 @@ class Training(Api):
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 42
     """Decides the split, the order of the rows and the adapter's first weights."""
     eval_every: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
-    """The loss on held-out rows is measured every so many steps; unset: ten times in a run."""
+    """The loss on held-out rows is measured every so many steps; unset: up to ten times, in a tenth of the time."""
     save_every: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     """A checkpoint is stored every so many steps; unset: chosen from how long a step takes."""
     keep_best: bool = False

@@ -210,7 +210,10 @@ def test_a_model_of_plain_text_is_asked_to_go_on_with_one(
 
 
 def test_base_and_tuned_answer_the_same_prompts(inputs: dict[Kind, Path], tmp_path: Path) -> None:
-    """A base that is worse on purpose: the other one gains, by score, loss and on general text, beyond doubt."""
+    """A base that is worse on purpose: the other one gains, by score, loss and on general text, beyond doubt.
+
+    P68: these figures are what shows a tuning that did nothing, or that made the model forget.
+    """
     worse = with_noise(smollm2_gguf(), tmp_path / "worse.gguf", 0.25)
     given = inputs | {Kind.BASE_GGUF: folder_of(worse, tmp_path / "base")}
 
@@ -225,7 +228,7 @@ def test_base_and_tuned_answer_the_same_prompts(inputs: dict[Kind, Path], tmp_pa
     assert rise["value"] + 2 * rise["error"] < 0
     lines = lines_of(_only(outcome) / "answers.jsonl")
     assert [line["prompt"][-1]["role"] for line in lines] == ["user"] * len(COUNTRIES)
-    assert all(line["base"].keys() == line["tuned"].keys() == {"text", "score", "stopped"} for line in lines)
+    assert all(line["base"].keys() == line["tuned"].keys() == {"text", "score", "stopped", "loss", "tokens"} for line in lines)
     assert outcome.figures["prompts"] == len(COUNTRIES)
 
 

@@ -169,9 +169,9 @@ def test_a_model_that_never_stops_is_noticed(inputs: dict[Kind, Path], tmp_path:
 
     figures = asked(inputs, endless).figures
 
-    assert gates({"chat": dict(healthy)})["minAnswersStopped"] == Verdict.PASSED
+    assert gates({"chat": dict(healthy)})["minAnswersClean"] == Verdict.PASSED
     assert (healthy["clean"], healthy["leaks"]) == (len(COUNTRIES), 0)
-    assert gates({"chat": dict(figures)})["minAnswersStopped"] == Verdict.FAILED
+    assert gates({"chat": dict(figures)})["minAnswersClean"] == Verdict.FAILED
     assert (figures["stopped"], figures["clean"]) == (0, 0)
     assert "<|im_xnd|>" in figures["leaked"]
 

@@ -24,7 +24,13 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "evaluation": {"percent": 14, "prompts": 6, "metric": "Labels"},
         "training": {"maxSteps": 4, "effectiveBatchSize": 8, "maxSequenceLength": 128, "learningRate": 0.001},
         "imatrix": {"chunks": 8},
-        "gates": {"maxPerplexityIncrease": 10, "maxLogPerplexityIncrease": 1, "minAnswersStopped": 0},
+        "gates": {
+            "maxPerplexityIncrease": 10,
+            "maxLogPerplexityIncrease": 1,
+            "maxScoreDrop": 1,
+            "maxLossIncrease": 10,
+            "minAnswersClean": 0,
+        },
         "quantizations": ["Q4_K_M"],
     }
     metadata = {"name": "small"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunesmith_api.gates import Verdict, judge, lower_gate, upper_gate, worst
+from tunesmith_api.gates import Verdict, judge, lower_gate, paired_gate, upper_gate, worst
 from tunesmith_api.measuring import Gates
 
 GOOD = {
@@ -10,7 +10,9 @@ GOOD = {
     "logPerplexityIncrease": {"value": 0.01, "error": 0.002},
     "klDivergence": {"mean": 0.02, "error": 0.001},
     "sameTop": {"value": 0.93, "error": 0.004},
-    "chat": {"answered": 20, "stopped": 20, "leaks": 0, "empty": 0, "looped": 0},
+    "chat": {"answered": 20, "clean": 20, "leaks": 0},
+    "scoreDrop": {"value": 0.0, "low": -0.05, "high": 0.05},
+    "lossIncrease": {"value": 0.01, "low": -0.01, "high": 0.03},
 }
 
 
@@ -47,7 +49,14 @@ def test_a_good_file_passes_every_gate_ideally() -> None:
     assert worst(results) is Verdict.PASSED
     assert results[0].ideal is True
     names = {result.name for result in results}
-    assert names >= {"maxPerplexityIncrease", "maxKLDivergence", "minSameTop", "minAnswersStopped"}
+    assert names >= {
+        "maxPerplexityIncrease",
+        "maxKLDivergence",
+        "minSameTop",
+        "minAnswersClean",
+        "maxScoreDrop",
+        "maxLossIncrease",
+    }
 
 
 @pytest.mark.parametrize(
@@ -55,8 +64,10 @@ def test_a_good_file_passes_every_gate_ideally() -> None:
     [
         pytest.param({"perplexityIncrease": {"value": 1.5, "error": 0.1}}, "maxPerplexityIncrease", id="perplexity"),
         pytest.param({"logPerplexityIncrease": {"value": 0.3, "error": 0.01}}, "maxLogPerplexityIncrease", id="log"),
-        pytest.param({"chat": {"answered": 20, "stopped": 3, "leaks": 0}}, "minAnswersStopped", id="never stops"),
-        pytest.param({"chat": {"answered": 20, "stopped": 20, "leaks": 2}}, "noMarkupLeaked", id="leaks markup"),
+        pytest.param({"chat": {"answered": 20, "clean": 3, "leaks": 0}}, "minAnswersClean", id="never stops"),
+        pytest.param({"scoreDrop": {"value": 0.3, "low": 0.18, "high": 0.42}}, "maxScoreDrop", id="answers worse"),
+        pytest.param({"lossIncrease": {"value": 0.2, "low": 0.1, "high": 0.3}}, "maxLossIncrease", id="loss"),
+        pytest.param({"chat": {"answered": 20, "clean": 20, "leaks": 2}}, "noMarkupLeaked", id="leaks markup"),
     ],
 )
 def test_one_broken_figure_fails_the_file(broken: dict[str, object], gate: str) -> None:
@@ -65,6 +76,29 @@ def test_one_broken_figure_fails_the_file(broken: dict[str, object], gate: str) 
 
     assert worst(results) is Verdict.FAILED
     assert [result.name for result in results if result.verdict is Verdict.FAILED] == [gate]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expected"),
+    [
+        pytest.param(0.02, -0.02, 0.06, Verdict.PASSED, id="well below"),
+        pytest.param(0.04, -0.02, 0.11, Verdict.INCONCLUSIVE, id="the interval spans the threshold"),
+        pytest.param(0.17, 0.00, 0.50, Verdict.INCONCLUSIVE, id="one answer of six, which may be chance"),
+        pytest.param(0.30, 0.18, 0.42, Verdict.FAILED, id="beyond the threshold and beyond chance"),
+        pytest.param(-0.10, -0.20, 0.00, Verdict.PASSED, id="better than the tuned model"),
+    ],
+)
+def test_a_paired_gate_fails_nothing_by_chance(value: float, low: float, high: float, expected: Verdict) -> None:
+    """The upper end has to stay below the threshold; the lower end above zero is what a failure takes."""
+    assert paired_gate("g", {"value": value, "low": low, "high": high}, 0.1).verdict is expected
+
+
+def test_a_completion_is_judged_as_a_chat_is() -> None:
+    """A plain-text model has no template, and its file has to say something all the same."""
+    figures = {name: value for name, value in GOOD.items() if name != "chat"}
+    results = judge(Gates(), figures | {"completion": {"answered": 20, "clean": 0, "leaks": 0}})
+
+    assert worst(results) is Verdict.FAILED
 
 
 def test_what_was_not_measured_is_inconclusive_and_never_fails() -> None:

@@ -117,8 +117,8 @@ def test_a_new_recipe_reaches_only_what_has_no_result(monkeypatch: pytest.Monkey
     """An upgrade never runs a finished stage again (contract 2)."""
     before = a_plan()
     recorded = record_of(before, "prepare", "train", "quantize-Q8_0", "baseline", "convert")
-    monkeypatch.setitem(keys.RECIPES, Kind.ADAPTER, 2)  # type: ignore[arg-type]  # a dict behind the Mapping
-    monkeypatch.setitem(keys.RECIPES, Kind.QUANTIZED, 2)  # type: ignore[arg-type]
+    monkeypatch.setitem(keys.RECIPES, Kind.ADAPTER, keys.RECIPES[Kind.ADAPTER] + 1)  # type: ignore[arg-type]  # a dict behind the Mapping
+    monkeypatch.setitem(keys.RECIPES, Kind.QUANTIZED, keys.RECIPES[Kind.QUANTIZED] + 1)  # type: ignore[arg-type]
     after = a_plan(recorded=recorded)
 
     assert after.stage("train").key == before.stage("train").key

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,14 @@ from tunesmith_trainer.scores.chat_check import control_tokens, leaks, loops, wi
 from tunesmith_trainer.scores.held_out import HeldOut, context_for, held_out, last_answer, read_held_out, token_limit
 from tunesmith_trainer.scores.intervals import RESAMPLES, difference_interval, mean_interval, ratio_interval
 from tunesmith_trainer.scores.metrics import chrf, exact_match, fields, label_figures, labels
-from tunesmith_trainer.scores.scoring import Scored, gain_figures, score_answers, score_figures
+from tunesmith_trainer.scores.scoring import (
+    Scored,
+    answer_record,
+    gain_figures,
+    lost_figures,
+    score_answers,
+    score_figures,
+)
 
 
 def a_row(reference: str = "yes", question: str = "Is it?", answer_tokens: int = 3) -> HeldOut:
@@ -170,6 +178,31 @@ def test_the_metric_loss_has_the_loss_as_its_score() -> None:
     assert gain_figures(base, tuned, 1)["gain"]["value"] == pytest.approx(1.5)
 
 
+def _records(scored: Scored) -> list[dict[str, Any]]:
+    return [answer_record(scored, index) for index in range(len(scored.rows))]
+
+
+def test_a_quantization_is_compared_with_the_tuned_model_answer_by_answer() -> None:
+    """Fewer right answers and a higher loss are what was lost, with the pairs' own interval."""
+    rows = [a_row(reference) for reference in "abcdefghij"]
+    tuned = _scored(rows, list("abcdefghij"), [1.0] * 10)
+    worse = _scored(rows, ["x"] * 7 + list("hij"), [4.0] * 10)
+
+    lost = lost_figures(_records(tuned), _records(worse))
+
+    assert lost["scoreDrop"]["value"] == pytest.approx(0.7)
+    assert 0.3 < lost["scoreDrop"]["low"] < 0.7 < lost["scoreDrop"]["high"] <= 1
+    assert lost["lossIncrease"]["value"] == pytest.approx(1.0)
+    assert lost_figures(_records(tuned), _records(tuned))["scoreDrop"]["high"] == 0
+
+
+def test_the_metric_loss_has_no_score_to_lose() -> None:
+    """Its loss is compared all the same."""
+    scored = _scored([a_row(), a_row()], ["x", "y"], [6.0, 9.0], Metric.LOSS)
+
+    assert set(lost_figures(_records(scored), _records(scored))) == {"lossIncrease"}
+
+
 def _scored(rows: list[HeldOut], texts: list[str], totals: list[float], metric: Metric = Metric.EXACT_MATCH) -> Scored:
     answers = [said(text) for text in texts]
     losses = Losses(sum(totals), 3 * len(rows), tuple(RowLoss(total, 3) for total in totals))
@@ -301,3 +334,11 @@ def test_the_figures_of_answers_count_each_fault() -> None:
         "loops": 1,
     }
     assert found["leaked"] == ["<|im_start|>"]
+
+
+def test_a_continued_text_need_not_end() -> None:
+    """Silence is a fault of it; going on, or in circles, is what greedy continuations do."""
+    text = HeldOut("0" * 16, (), "", (1, 2), (1, 2, 3, 4), (1, 1, 1, 1))
+    answers = [said("no " * 20, stopped=False), said("and so on", stopped=False), said("")]
+
+    assert answer_figures([text] * 3, answers, CONTROL)["clean"] == 2

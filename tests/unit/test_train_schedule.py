@@ -18,10 +18,20 @@ from tunesmith_trainer.engines.watch import divergence
 from tunesmith_trainer.train import memory_failure
 
 
-@pytest.mark.parametrize(("total", "every", "expected"), [(100, None, 10), (7, None, 1), (25, None, 3), (100, 7, 7)])
-def test_evaluation_interval(total: int, every: int | None, expected: int):
-    """Ten evaluations in a run unless the manifest says otherwise."""
-    assert expected == evaluation_interval(total, every)
+@pytest.mark.parametrize(
+    ("total", "every", "held_out", "expected"),
+    [
+        pytest.param(100, None, 1_000, 10, id="ten in a run"),
+        pytest.param(7, None, 1_000, 1, id="a short run"),
+        pytest.param(25, None, 1_000, 3, id="rounded up"),
+        pytest.param(100, 7, 1_000_000, 7, id="as the manifest says, whatever it costs"),
+        pytest.param(100, None, 40_000, 20, id="five take a tenth of the run"),
+        pytest.param(100, None, 1_000_000, 34, id="three at the least"),
+    ],
+)
+def test_evaluation_interval(total: int, every: int | None, held_out: int, expected: int):
+    """Up to ten, in up to a tenth of the time of a run of a million tokens, unless the manifest says otherwise."""
+    assert expected == evaluation_interval(total, every, 1_000_000, held_out)
 
 
 def test_the_last_step_is_always_evaluated():

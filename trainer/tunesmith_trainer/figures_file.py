@@ -21,3 +21,8 @@ def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write one JSON object per line."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON object per line."""
+    return [json.loads(line) for line in path.read_text().splitlines() if line]

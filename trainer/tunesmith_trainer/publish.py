@@ -12,18 +12,22 @@ from tunesmith_api.measuring import OnFailure
 from tunesmith_api.report import BaseModelReport, FileReport, Report
 from tunesmith_api.settings import PublishSettings
 from tunesmith_api.stages import ArtifactReference, Kind
+from tunesmith_trainer.figures_file import NAME, read_figures, read_lines
 from tunesmith_trainer.publication.card import model_card
 from tunesmith_trainer.publication.curve import loss_curve
 from tunesmith_trainer.publication.modelfile import ModelfileFacts, modelfile
 from tunesmith_trainer.publication.verdicts import file_verdict, is_published, job_gates, overall, reported
+from tunesmith_trainer.scores.scoring import lost_figures
 from tunesmith_trainer.work import Outcome, Output, Work
 
 log = logging.getLogger(__name__)
 
 MODEL = "model.gguf"
+ANSWERS = "answers.jsonl"
+TRAINING_LOG = "log.jsonl"
 ADAPTER_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 # What of its inputs publish reads; the files that it publishes are never fetched.
-READS = ("figures.json", "report.json", "log.jsonl")
+READS = (NAME, "report.json", TRAINING_LOG, ANSWERS)
 
 
 def run(work: Work) -> Outcome:
@@ -55,10 +59,10 @@ def _files(work: Work, settings: PublishSettings, report: Report) -> dict[str, t
         if reference.kind is Kind.ADAPTER:
             for name in ADAPTER_FILES & held:
                 files[f"adapter/{name}"] = (reference, name)
-            if "log.jsonl" in held:
-                files["training-log.jsonl"] = (reference, "log.jsonl")
-        if reference.kind is Kind.EVALUATION and "answers.jsonl" in held:
-            files["answers.jsonl"] = (reference, "answers.jsonl")
+            if TRAINING_LOG in held:
+                files["training-log.jsonl"] = (reference, TRAINING_LOG)
+        if reference.kind is Kind.EVALUATION and ANSWERS in held:
+            files[ANSWERS] = (reference, ANSWERS)
         if reference.kind is Kind.GGUF and "adapter.gguf" in held:
             files[f"{settings.job_name}-adapter.gguf"] = (reference, "adapter.gguf")
     return files
@@ -91,7 +95,11 @@ def _report(work: Work, settings: PublishSettings) -> Report:
 
 
 def _file(work: Work, settings: PublishSettings, reference: ArtifactReference) -> FileReport:
-    figures = json.loads((work.named[reference.kind, str(reference.name)] / "figures.json").read_text())
+    folder = work.named[reference.kind, str(reference.name)]
+    tuned = read_lines(work.inputs[Kind.EVALUATION] / ANSWERS)
+    figures = read_figures(folder) | lost_figures(
+        [row["tuned"] for row in tuned], [row["answer"] for row in read_lines(folder / ANSWERS)]
+    )
     gates, verdict = file_verdict(settings.gates, figures)
     entry = work.manifests[reference].entry(MODEL)
     log.info("%s: %s", reference.name, verdict)
@@ -117,8 +125,7 @@ def _title(reference: ArtifactReference) -> str:
 
 def _figures(work: Work, kind: Kind) -> dict[str, Any]:
     folder = work.inputs.get(kind)
-    path = None if folder is None else folder / "figures.json"
-    return {} if path is None or not path.exists() else dict(json.loads(path.read_text()))
+    return {} if folder is None or not (folder / NAME).exists() else read_figures(folder)
 
 
 def _modelfile_facts(work: Work, settings: PublishSettings, file: FileReport) -> ModelfileFacts:
@@ -153,10 +160,7 @@ def _facts(work: Work, settings: PublishSettings, folder: Path) -> dict[str, Any
 
 def _training_log(work: Work) -> list[dict[str, Any]]:
     adapter = work.inputs.get(Kind.ADAPTER)
-    path = None if adapter is None else adapter / "log.jsonl"
-    if path is None or not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line]
+    return [] if adapter is None or not (adapter / TRAINING_LOG).exists() else read_lines(adapter / TRAINING_LOG)
 
 
 def _headline(report: Report, settings: PublishSettings) -> Mapping[str, Any]:

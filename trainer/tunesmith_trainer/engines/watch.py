@@ -156,7 +156,8 @@ class Watch:
     @property
     def interval(self) -> int:
         """Steps between evaluations."""
-        return evaluation_interval(self.job.total_steps, self.job.settings.eval_every)
+        held_out = sum(self.job.evaluation.lengths)
+        return evaluation_interval(self.job.total_steps, self.job.settings.eval_every, sum(self.tokens), held_out)
 
     def evaluation_pending(self, step: int) -> bool:
         """Whether an interruption took the place of the evaluation that was due at `step`."""

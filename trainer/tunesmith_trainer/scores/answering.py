@@ -130,22 +130,30 @@ def _template_share(server: Server, asking: Asking) -> float | None:
 def answer_figures(rows: Sequence[HeldOut], answers: Sequence[Completion], control: frozenset[str]) -> dict[str, Any]:
     """How many answers ended by themselves, said nothing, went in circles or showed markup; counts of rows.
 
-    `clean` are those with none of these faults. A row whose reference is itself empty or circular is not faulted.
+    `clean` are those with none of these faults. A row whose reference is itself empty or circular is not faulted, nor a
+    continued text that goes on or in circles: greedy continuations do (Holtzman et al. 2020, neural text degeneration).
     """
     leaked = [leaks(answer.text, _meant(row), control) for row, answer in zip(rows, answers, strict=True)]
-    empty = [not answer.text.strip() and bool(row.reference.strip()) for row, answer in zip(rows, answers, strict=True)]
+    empty = [not answer.text.strip() and _has_to_speak(row) for row, answer in zip(rows, answers, strict=True)]
     circles = [loops(answer.text) and not loops(row.reference) for row, answer in zip(rows, answers, strict=True)]
-    faults = zip(answers, leaked, empty, circles, strict=True)
+    endless = [
+        row.is_chat and (circle or not answer.stopped)
+        for row, answer, circle in zip(rows, answers, circles, strict=True)
+    ]
     return {
         "answered": len(answers),
         "stopped": sum(answer.stopped for answer in answers),
-        "clean": sum(answer.stopped and not (leak or void or circle) for answer, leak, void, circle in faults),
+        "clean": sum(not any(faults) for faults in zip(leaked, empty, endless, strict=True)),
         "leaks": sum(map(bool, leaked)),
         "leaked": sorted({markup for each in leaked for markup in each})[:_MOST_LEAKS],
         "empty": sum(empty),
         "loops": sum(circles),
         "tokens": sum(answer.tokens for answer in answers),
     }
+
+
+def _has_to_speak(row: HeldOut) -> bool:
+    return not row.is_chat or bool(row.reference.strip())
 
 
 def _meant(row: HeldOut) -> str:

@@ -1,7 +1,7 @@
 """From one model's answers and losses to its scores, and from two models' to what one gained over the other."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from tunesmith_trainer.llama.server import Completion
 from tunesmith_trainer.scores.held_out import HeldOut
 from tunesmith_trainer.scores.intervals import difference_interval, mean_interval, ratio_interval
 from tunesmith_trainer.scores.metrics import SCORES, label_figures
+
+# Which resamples a paired interval draws is of no account, as long as they are the same each time.
+_PAIRED_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,30 @@ def gain_figures(base: Scored, tuned: Scored, seed: int) -> dict[str, Any]:
 
 
 def answer_record(scored: Scored, index: int) -> dict[str, Any]:
-    """One answer for answers.jsonl."""
-    answer = scored.answers[index]
+    """One answer for answers.jsonl; `loss` is the sum over the reference's `tokens`, in nats."""
+    answer, loss = scored.answers[index], scored.losses.per_row[index]
     score = scored.scores[index] if scored.scores else None
-    return {"text": answer.text, "score": score, "stopped": answer.stopped}
+    return {
+        "text": answer.text,
+        "score": score,
+        "stopped": answer.stopped,
+        "loss": loss.total,
+        "tokens": loss.tokens,
+    }
+
+
+def lost_figures(tuned: Sequence[Mapping[str, Any]], quantized: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a quantization lost of the tuned model's answers, from both models' `answer_record` of the same rows.
+
+    ``scoreDrop`` (absent with the metric Loss) and ``lossIncrease``: more is worse, paired, with 95 % intervals.
+    """
+    losses = [([row["loss"] for row in rows], [row["tokens"] for row in rows]) for rows in (tuned, quantized)]
+    figures = {"lossIncrease": difference_interval(Metric.LOSS.value, *losses, _PAIRED_SEED)}
+    scores = [[row["score"] for row in rows] for rows in (quantized, tuned)]
+    if not any(None in each for each in scores):
+        ones = [1.0] * len(tuned)
+        figures["scoreDrop"] = difference_interval("score", (scores[0], ones), (scores[1], ones), _PAIRED_SEED)
+    return figures
 
 
 def row_record(row: HeldOut) -> dict[str, Any]:
