@@ -29,8 +29,11 @@ from tunesmith_trainer.convert import run
 from tunesmith_trainer.llama.converter import adapter_conversion, convert, vocabulary_conversion
 from tunesmith_trainer.llama.gguf_file import read_gguf
 from tunesmith_trainer.llama.libllama import log_probs, masked_loss
+from tunesmith_trainer.llama.server import Serving, serve
 from tunesmith_trainer.parity.forward import logits
-from tunesmith_trainer.parity.logits import RIGHT, compare
+from tunesmith_trainer.parity.logits import RIGHT, SEQUENCE, compare
+from tunesmith_trainer.parity.template import read_probes, rendering_findings
+from tunesmith_trainer.parity.tokens import TokenParity, compare_tokens
 from tunesmith_trainer.parity.verify import llama_logits, open_model
 
 pytest.importorskip("torch", reason="needs the trainer's packages")
@@ -229,6 +232,48 @@ def test_weights_in_16_bits_predict_as_in_float32(family: str) -> None:
     assert float((found - wanted).abs().max()) < 1e-4
     assert float((rounded - wanted).abs().max()) > 1e-3
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+
+
+def test_attention_scores_that_have_a_limit_keep_it(tmp_path: Path) -> None:
+    """P20: fused attention leaves Gemma 2's limit out, so that a right GGUF would differ from what it is held against.
+
+    A limit far below the scores of random weights, and compared in float32: in a real model the difference is small.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.Gemma2Config(**TINY, attn_logit_softcapping=0.1)
+    transformers.Gemma2ForCausalLM(config).to(torch.bfloat16).save_pretrained(str(tmp_path))
+    ids = list(range(5, 69))
+    model = load_model(tmp_path)
+    found = logits(model, ids)
+
+    def computed_by(name: str) -> Any:
+        model.set_attn_implementation(name)  # type: ignore[operator]  # transformers' own
+        return logits(model, ids)
+
+    assert float((found - computed_by("eager")).abs().max()) < 1e-5
+    assert float((found - computed_by("sdpa")).abs().max()) > 1e-2
+
+
+def test_a_template_that_writes_the_bos_that_the_vocabulary_adds_too_gives_one(
+    made: Converted, tools: Tools, tmp_path: Path
+) -> None:
+    """P44: as in Llama 3, Gemma and Mistral; llama-server takes the text's own off and puts a token in its place."""
+    adding = set_scalar(made.gguf / "model.gguf", tmp_path / "model.gguf", "tokenizer.ggml.add_bos_token", 1)
+    probes = read_probes(json.loads((made.dataset / "probes.json").read_text()))[:2]
+    bos = read_gguf(adding).token_id("bos")
+    assert {probe.ids[0] for probe in probes} == {bos}
+    with open_model(tools, adding) as model:
+        assert model.vocabulary.adds_bos
+        assert compare_tokens(model, probes) == TokenParity(2, {}, [])
+
+    with serve(tools, adding, Serving(SEQUENCE, 1), threading.Event()) as server:
+        assert rendering_findings(server, probes, "<|im_start|>") == (2, [])
+        served = [server.tokenize(server.apply_template(probe.messages)) for probe in probes]
+
+    assert [tuple(ids) for ids in served] == [probe.ids for probe in probes]
 
 
 def test_log_probabilities_are_probabilities(made: Converted, tools: Tools) -> None:

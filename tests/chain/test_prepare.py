@@ -301,6 +301,12 @@ BROKEN_MODELS: list[tuple[str, Callable[[Path], object], FailureClass, str]] = [
     ("vocab_size below the rows (P40)", _more_tokens, FailureClass.MODEL_INVALID, "49152 rows in"),
     ("vocab_size above the rows (P40)", _fewer_rows, FailureClass.MODEL_INVALID, "49152 rows in"),
     ("added token without a row (P29)", _added_token, FailureClass.MODEL_INVALID, "49153 tokens in its tokenizer"),
+    (
+        "with a vision tower (P51)",
+        lambda base: _edit(base / "config.json", lambda c: c.update(vision_config={"hidden_size": 8})),
+        FailureClass.CONVERSION_UNSUPPORTED,
+        "a part for vision",
+    ),
     ("weights cut off", _broken_weights, FailureClass.MODEL_INVALID, "damaged model.safetensors"),
     (
         "stray tokenizer.model (P39)",

@@ -18,6 +18,8 @@ from support.training import FolderCheckpoints, InterruptAt, Posts, train_settin
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import LoraSettings, TrainSettings
 from tunesmith_api.stages import Kind
+from tunesmith_trainer.engines.precision import Device
+from tunesmith_trainer.engines.quantized import probe_nf4
 from tunesmith_trainer.train import run
 
 pytest.importorskip("torch", reason="needs the trainer's packages")
@@ -147,6 +149,15 @@ def test_micro_batches_change_nothing_but_rounding(train: Train):
 
     assert curves[1] == pytest.approx(curves[0], rel=0.01)
     assert curves[2] == pytest.approx(curves[0], rel=0.01)
+
+
+def test_computing_activations_twice_changes_nothing_but_rounding(train: Train):
+    """P21: adapters behind frozen layers learn as they do without; the last loss is after two steps of theirs."""
+    kept, _ = train(train_settings(max_steps=3), {"gradient_checkpointing": False})
+    again, figures = train(train_settings(max_steps=3), {"gradient_checkpointing": True})
+
+    assert figures["gradientCheckpointing"] is True
+    assert losses(again) == pytest.approx(losses(kept), rel=0.01)
 
 
 def test_packed_rows_do_not_see_each_other(train: Train):
@@ -402,6 +413,26 @@ def test_an_evaluation_does_not_break_qlora(train: Train):
 
     assert digest(once) == digest(often)
     assert losses(once)[-1] < losses(once)[0]
+
+
+@pytest.mark.parametrize("fault", ["raises", "has no gradient", "computes no numbers"])
+def test_a_bitsandbytes_that_cannot_train_is_found_before_training(monkeypatch: pytest.MonkeyPatch, fault: str):
+    """P76: it puts functions that raise in the place of code that it cannot load, and imports without a word."""
+    import bitsandbytes
+    import torch
+
+    def broken(layer: Any, values: torch.Tensor) -> torch.Tensor:
+        if fault == "raises":
+            raise RuntimeError("Native code method was called: library not loaded")
+        result = values.new_ones(len(values), layer.out_features)
+        return result if fault == "has no gradient" else values.sum() * result * torch.nan
+
+    probe_nf4(Device.CPU, torch.float32)
+    monkeypatch.setattr(bitsandbytes.nn.Linear4bit, "forward", broken)
+
+    with pytest.raises(StageFailure, match="cannot train in 4 bits on this machine") as found:
+        probe_nf4(Device.CPU, torch.float32)
+    assert FailureClass.TOOLS_MISSING is found.value.failure
 
 
 def test_a_target_that_is_no_layer_is_refused(train: Train):

@@ -9,6 +9,10 @@ from typing import Any
 
 from tunesmith_api.settings import LoraSettings, TrainExecution, TrainSettings
 from tunesmith_api.stages import JobReference, Kind, Stage, StageRequest, StoreLocation
+from tunesmith_trainer.engines.batching import Batching
+from tunesmith_trainer.engines.job import TrainingJob
+from tunesmith_trainer.engines.precision import Device, Precision
+from tunesmith_trainer.engines.rows import Rows
 from tunesmith_trainer.work import Work
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -99,6 +103,28 @@ class InterruptAt:
     def named(self) -> dict[str, Any]:
         """What of a `Work` this is."""
         return {"progress": self, "interrupted": self.interrupted}
+
+
+def training_job(**changes: Any) -> TrainingJob:
+    """What an engine is told of a small LoRA training on a CPU; a test names only what it is about."""
+    defaults: dict[str, Any] = {
+        "settings": train_settings(),
+        "base": Path(),
+        "adapter": None,
+        "start_adapter": None,
+        "train": Rows(None, (100, 50), (10, 10)),
+        "evaluation": Rows(None, (), ()),
+        "pad_id": 0,
+        "total_steps": 1,
+        "packing": False,
+        "attention": "sdpa",
+        "device": Device.CPU,
+        "precision": Precision("float32"),
+        "batching": Batching(1, 1, checkpointing=False),
+        "save_every": None,
+        "scratch": Path(),
+    }
+    return TrainingJob(**(defaults | changes))
 
 
 def train_work(

@@ -164,6 +164,12 @@ def test_a_cpu_pod_on_a_gpu_node_says_that_no_gpu_is_meant(tmp_path: Path):
     assert "UNSLOTH_FORCE_CPU" not in environment(use_gpu=True, scratch=tmp_path, home_writable=True)
 
 
+@pytest.mark.parametrize("use_gpu", [False, True])
+def test_no_library_fetches_another_model(tmp_path: Path, use_gpu: bool):
+    """P15: Unsloth would train a copy of its own from the hub in the place of the base."""
+    assert environment(use_gpu, scratch=tmp_path, home_writable=True)["HF_HUB_OFFLINE"] == "1"
+
+
 def test_caches_go_to_the_scratch_folder_where_home_is_read_only(tmp_path: Path):
     """P14: a pod's root file system is read-only."""
     variables = environment(use_gpu=True, scratch=tmp_path, home_writable=False)

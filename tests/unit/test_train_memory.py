@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from support.training import train_settings
+from support.training import training_job
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.engines.batching import Batching
 from tunesmith_trainer.engines.job import TrainingJob
 from tunesmith_trainer.engines.precision import Device, Precision
-from tunesmith_trainer.engines.rows import Rows
 from tunesmith_trainer.engines.session import Trained
 from tunesmith_trainer.train import train_within_memory
 
@@ -18,22 +17,10 @@ pytest.importorskip("torch", reason="needs the trainer's packages")
 
 
 def a_job(micro: int, accumulation: int) -> TrainingJob:
-    return TrainingJob(
-        settings=train_settings(),
-        base=Path(),
-        adapter=None,
-        start_adapter=None,
-        train=Rows(None, (100, 50), (10, 10)),
-        evaluation=Rows(None, (), ()),
-        pad_id=0,
-        total_steps=1,
-        packing=False,
-        attention="sdpa",
+    return training_job(
         device=Device.CUDA,
         precision=Precision("bfloat16"),
         batching=Batching(micro, accumulation, checkpointing=False),
-        save_every=None,
-        scratch=Path(),
     )
 
 

@@ -15,6 +15,8 @@ from tunesmith_api.families import Family
 # The longest safetensors header (safetensors, src/tensor.rs: MAX_HEADER_SIZE).
 _MAX_HEADER_BYTES = 100_000_000
 _CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json", "preprocessor_config.json")
+# Parts of a multimodal model as its config.json names them: llama.cpp wants them in a file of their own (P51).
+_SENSES = ("vision", "audio")
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 
@@ -22,7 +24,8 @@ def check_base_model(folder: Path, family: Family) -> dict[str, Any]:
     """config.json of a model that can be trained and converted.
 
     Raises ModelInvalid for weights in pickle files, code of its own, quantized weights (P43) and dimensions that do
-    not agree (P29, P40); ConversionUnsupported where the tokenizer's files are not as llama.cpp needs them (P39).
+    not agree (P29, P40); ConversionUnsupported for a model that also sees or hears (P51) and where the tokenizer's
+    files are not as llama.cpp needs them (P39).
     """
     configs = {name: read_json(folder / name) for name in _CONFIGS if (folder / name).is_file()}
     if "config.json" not in configs:
@@ -40,6 +43,7 @@ def check_base_model(folder: Path, family: Family) -> dict[str, Any]:
             f"is quantized already ({method})",
             "Name the 16-bit original: adapters are merged into it, and llama.cpp cannot convert this one.",
         )
+    _refuse_other_senses(config)
     _check_tokenizer_files(folder, family)
     _check_embeddings(folder, config)
     return config
@@ -59,6 +63,14 @@ def longest_text(config: dict[str, Any]) -> int | None:
     """How many tokens the model can read at once, where its configuration says it."""
     length = _language_model(config).get("max_position_embeddings")
     return length if isinstance(length, int) else None
+
+
+def caps_attention(config: dict[str, Any]) -> bool:
+    """Whether the model limits its attention scores, which only plain attention computes (P20).
+
+    torch's fused attention leaves the limit out without a word (transformers 5.17, integrations/sdpa_attention.py).
+    """
+    return _language_model(config).get("attn_logit_softcapping") is not None
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -85,6 +97,15 @@ def _refuse_code(folder: Path, configs: dict[str, dict[str, Any]]) -> None:
         raise _invalid(
             f"brings code of its own ({', '.join([*mapped, *code][:5])}), which is never run",
             "Use a model whose architecture transformers knows by itself.",
+        )
+
+
+def _refuse_other_senses(config: dict[str, Any]) -> None:
+    if towers := [sense for sense in _SENSES if config.get(f"{sense}_config")]:
+        raise StageFailure(
+            FailureClass.CONVERSION_UNSUPPORTED,
+            f"the base model has a part for {' and '.join(towers)}, and only text models are trained and converted",
+            hint="Use the family's text-only variant.",
         )
 
 

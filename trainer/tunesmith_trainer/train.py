@@ -11,6 +11,7 @@ from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import TrainExecution, TrainSettings
 from tunesmith_api.stages import Kind
 from tunesmith_api.training import Method
+from tunesmith_trainer.base_model import caps_attention, read_json
 from tunesmith_trainer.engines import Engine, engine_of
 from tunesmith_trainer.engines.adapter import AdapterShape, shape_from_adapter, shape_from_settings
 from tunesmith_trainer.engines.batching import Limits, batching, shape_of
@@ -51,7 +52,8 @@ def run(work: Work) -> Outcome:
 def prepare_job(work: Work, settings: TrainSettings, execution: TrainExecution, engine: Engine) -> TrainingJob:
     """Read and check the inputs, and choose precision and batches for this machine."""
     base, dataset = work.inputs[Kind.BASE], work.inputs[Kind.DATASET]
-    shape = shape_of(json.loads((base / "config.json").read_bytes()))
+    config = read_json(base / "config.json")
+    shape = shape_of(config)
     train_rows = read_rows(dataset / "train.parquet", settings.max_sequence_length, shape.vocabulary)
     evaluation = read_rows(dataset / "eval.parquet", settings.max_sequence_length, shape.vocabulary)
     if not len(train_rows):
@@ -62,10 +64,9 @@ def prepare_job(work: Work, settings: TrainSettings, execution: TrainExecution, 
     memory = free_memory(device, execution) - weights_bytes(base, settings.method, device)
     format_ = precision(settings.method, device, bf16)
     longest = max(train_rows.lengths)
+    wanted = "eager" if settings.attention == "sdpa" and caps_attention(config) else settings.attention
     # Packed rows make one long sequence, and plain attention grows with its square.
-    computed_by = (
-        settings.attention if settings.packing else attention(settings.attention, device, format_.weights, longest)
-    )
+    computed_by = wanted if settings.packing else attention(wanted, device, format_.weights, longest)
     micro = divisor(effective, execution.batch_size)
     limits = Limits(device.value, computed_by, micro, execution.gradient_checkpointing)
     return TrainingJob(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_trainer.base_model import caps_attention, read_json
 from tunesmith_trainer.conversion.merge import check_full, check_merge, is_adapter, merged
 from tunesmith_trainer.conversion.model_folder import model_folder
 from tunesmith_trainer.conversion.task import Task
@@ -53,7 +54,12 @@ def load_model(folder: Path) -> "torch.nn.Module":
     transformers_logging.disable_progress_bar()
     try:
         model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False, local_files_only=True
+            folder,
+            dtype=torch.bfloat16,
+            attn_implementation="eager" if caps_attention(read_json(folder / "config.json")) else None,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
         )
     except (OSError, ValueError) as error:
         raise StageFailure(FailureClass.MODEL_INVALID, f"transformers cannot load the model: {error}") from error

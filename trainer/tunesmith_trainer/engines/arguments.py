@@ -44,10 +44,12 @@ def training_arguments(job: TrainingJob) -> dict[str, Any]:
         "max_grad_norm": 1.0,
         "seed": settings.seed,
         "data_seed": settings.seed,
+        # Said outright: libraries take a bf16 that this machine may not have for granted (P22).
         "use_cpu": on_cpu,
         "bf16": job.precision.autocast,
         "fp16": False,
         "gradient_checkpointing": batching.checkpointing,
+        # The other way gives recomputed layers no gradient where only frozen ones come before them (P21).
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "dataloader_pin_memory": not on_cpu,
         "remove_unused_columns": False,

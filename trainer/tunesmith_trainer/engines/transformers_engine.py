@@ -37,9 +37,6 @@ class TransformersEngine:
         model = _with_adapter(model, job.adapter, job.settings.seed)
         if job.start_adapter is not None:
             load_start_weights(model, job.start_adapter)
-        if job.batching.checkpointing:
-            # Recomputed layers see frozen inputs only, and would get no gradient (P21).
-            model.enable_input_require_grads()
         return Loaded(model)
 
     def trainer(self, job: TrainingJob, loaded: Loaded, dataset: Any) -> Any:

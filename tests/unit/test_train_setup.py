@@ -1,0 +1,116 @@
+"""Before the first step: what is imported first, how the model is computed, what the trainer is told."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.training import train_settings, train_work, training_job
+from tunesmith_api.settings import TrainExecution
+from tunesmith_api.stages import Kind
+from tunesmith_trainer.engines import engine_of
+from tunesmith_trainer.engines.arguments import training_arguments
+from tunesmith_trainer.engines.batching import Batching
+from tunesmith_trainer.engines.precision import Device, Precision
+from tunesmith_trainer.train import prepare_job
+
+TESTS = Path(__file__).parents[1]
+CONFIG = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 10}
+# Runs the stage until it imports one of the libraries that Unsloth patches, or Unsloth, and says which it was.
+FIRST_IMPORT = """
+import sys
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from support.training import train_settings, train_work
+from tunesmith_api.stages import Kind
+from tunesmith_trainer.train import run
+
+class Watching(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in ("unsloth", "transformers", "trl", "peft"):
+            raise SystemExit(name)
+
+sys.meta_path.insert(0, Watching())
+folder = Path(sys.argv[1])
+inputs = {Kind.BASE: folder / "base", Kind.DATASET: folder / "dataset"}
+run(train_work(inputs, folder / "scratch", train_settings(engine="Unsloth")))
+"""
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[Kind, Path]:
+    """A model's description without weights and one row: as much as is read before anything heavy is imported."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folders = {Kind.BASE: tmp_path / "base", Kind.DATASET: tmp_path / "dataset"}
+    for folder in folders.values():
+        folder.mkdir()
+    describe(folders[Kind.BASE])
+    row = pa.table(
+        {"input_ids": pa.array([[1, 2]], pa.list_(pa.int32())), "mask": pa.array([[0, 1]], pa.list_(pa.uint8()))}
+    )
+    for part in ("train", "eval"):
+        pq.write_table(row, folders[Kind.DATASET] / f"{part}.parquet")
+    (folders[Kind.DATASET] / "figures.json").write_text('{"padId": 0}')
+    return folders
+
+
+def describe(base: Path, **changes: Any) -> None:
+    (base / "config.json").write_text(json.dumps(CONFIG | changes))
+
+
+@pytest.mark.usefixtures("inputs")
+def test_unsloth_is_imported_before_what_it_patches(tmp_path: Path) -> None:
+    """P16: libraries that were imported before it keep their own functions, and it only prints a warning."""
+    child = subprocess.run(
+        [sys.executable, "-c", FIRST_IMPORT, tmp_path], cwd=TESTS, check=False, capture_output=True, text=True
+    )
+
+    assert child.stderr.splitlines()[-1] == "unsloth"
+
+
+@pytest.mark.parametrize(
+    ("config", "packing", "expected"),
+    [
+        pytest.param({"attn_logit_softcapping": 50.0}, False, "eager", id="capped"),
+        pytest.param({"attn_logit_softcapping": 50.0}, True, "eager", id="capped, rows in one sequence"),
+        pytest.param({"text_config": CONFIG | {"attn_logit_softcapping": 50.0}}, False, "eager", id="capped within"),
+        pytest.param({"attn_logit_softcapping": None}, True, "sdpa", id="not capped"),
+    ],
+)
+def test_attention_scores_that_have_a_limit_keep_it(
+    inputs: dict[Kind, Path], tmp_path: Path, config: dict[str, Any], packing: bool, expected: str
+) -> None:
+    """P20: fused attention would train Gemma 2 as if its scores had no limit."""
+    pytest.importorskip("torch", reason="needs the trainer's packages")
+    describe(inputs[Kind.BASE], **config)
+    settings = train_settings(packing=packing)
+    work = train_work(inputs, tmp_path / "scratch", settings)
+
+    job = prepare_job(work, settings, TrainExecution(), engine_of(settings.engine))
+
+    assert job.attention == expected
+
+
+def test_a_cpu_is_not_taken_for_a_gpu_with_bf16() -> None:
+    """P22: the trainer is told what computes and in what, since TRL's own default is bf16 whatever the machine."""
+    arguments = training_arguments(training_job(device=Device.CPU, precision=Precision("float32")))
+
+    assert {name: arguments[name] for name in ("use_cpu", "bf16", "fp16")} == {
+        "use_cpu": True,
+        "bf16": False,
+        "fp16": False,
+    }
+    assert training_arguments(training_job(device=Device.CUDA, precision=Precision("bfloat16", autocast=True)))["bf16"]
+
+
+def test_recomputed_layers_get_their_gradient() -> None:
+    """P21: behind frozen layers torch's older way of recomputing gives adapters no gradient."""
+    arguments = training_arguments(training_job(batching=Batching(1, 1, checkpointing=True)))
+
+    assert arguments["gradient_checkpointing"] is True
+    assert arguments["gradient_checkpointing_kwargs"] == {"use_reentrant": False}
