@@ -53,11 +53,12 @@ def estimate(resolved: Resolved, train: TrainSettings, baseline: BaselineSetting
 
 
 def quantized_bytes(model: ModelDimensions, type_: str) -> int:
-    """The file's size: nominal bits per weight, embeddings at 8 bits where small models keep them so (P59, P60)."""
+    """The file's size: nominal bits per weight, more for the embeddings, a large part of a small model (P60)."""
     known = next(row for name, row in QUANTIZATIONS.items() if name.value == type_)
     embeddings = model.vocab_size * model.hidden_size
-    # Q4_K_M and its like keep the output matrix, which tied models share with the embeddings, at 6 or 8 bits.
-    embedding_bits = max(known.bits_per_weight, min(8.5, known.bits_per_weight + 2.0))
+    # Smaller types keep the output matrix, which tied models share with the embeddings, as Q6_K, or as Q8_0 where its
+    # rows do not fit Q6_K's blocks of 256 (P59; llama.cpp src/llama-quant.cpp).
+    embedding_bits = max(known.bits_per_weight, 8.5 if model.hidden_size % 256 else 6.5625)
     rest = max(model.parameters - embeddings, 0)
     return int((rest * known.bits_per_weight + embeddings * embedding_bits) / 8)
 
