@@ -228,7 +228,9 @@ def test_base_and_tuned_answer_the_same_prompts(inputs: dict[Kind, Path], tmp_pa
     assert rise["value"] + 2 * rise["error"] < 0
     lines = lines_of(_only(outcome) / "answers.jsonl")
     assert [line["prompt"][-1]["role"] for line in lines] == ["user"] * len(COUNTRIES)
-    assert all(line["base"].keys() == line["tuned"].keys() == {"text", "score", "stopped", "loss", "tokens"} for line in lines)
+    assert all(
+        line["base"].keys() == line["tuned"].keys() == {"text", "score", "stopped", "loss", "tokens"} for line in lines
+    )
     assert outcome.figures["prompts"] == len(COUNTRIES)
 
 

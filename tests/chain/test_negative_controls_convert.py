@@ -61,7 +61,9 @@ FILE_CONTROLS = [
     pytest.param(lambda a, b: drop_tensor(a, b, "blk.1.ffn_up.weight"), "weights, the model", id="tensor dropped"),
     pytest.param(truncate, "no whole GGUF", id="truncated"),
     pytest.param(
-        lambda a, b: set_scalar(a, b, "llama.rope.freq_base", 90_000.0), "rope.freq_base", id="rope base a little off"
+        lambda a, b: set_scalar(a, b, "llama.rope.freq_base", 90_000.0),
+        "rope.freq_base",
+        id="rope base a little off (P48)",
     ),
     pytest.param(
         lambda a, b: set_scalar(a, b, "llama.attention.layer_norm_rms_epsilon", 1e-6), "epsilon", id="epsilon changed"
@@ -71,7 +73,7 @@ FILE_CONTROLS = [
     pytest.param(lambda a, b: set_scalar(a, b, "tokenizer.ggml.bos_token_id", 0), "BOS is 0", id="BOS"),
     pytest.param(lambda a, b: set_template(a, b, None), "no chat template", id="template removed"),
     pytest.param(lambda a, b: set_template(a, b, "{{ messages }}"), "another one", id="template swapped"),
-    pytest.param(lambda a, b: set_scalar(a, b, "general.file_type", 1), "file type is 1", id="file type"),
+    pytest.param(lambda a, b: set_scalar(a, b, "general.file_type", 1), "file type is 1", id="file type (P47)"),
 ]
 
 
@@ -121,7 +123,7 @@ def test_a_wrong_file_is_refused_before_it_is_evaluated(
 
 
 def test_an_adapter_that_was_not_merged_is_seen_in_the_files(made: Converted) -> None:
-    """The base's own weights are not base plus adapter."""
+    """P36: the base's own weights are not base plus adapter."""
     with pytest.raises(StageFailure, match="is not base plus adapter") as failure:
         check_merge(made.base, made.adapter, made.base)
 
@@ -129,7 +131,7 @@ def test_an_adapter_that_was_not_merged_is_seen_in_the_files(made: Converted) ->
 
 
 def test_an_adapter_that_was_not_merged_is_seen_in_what_the_model_predicts(made: Converted, tools: Tools) -> None:
-    """The unmerged model, in transformers and as GGUF, is far from the merged one."""
+    """P36: the unmerged model, in transformers and as GGUF, is far from the merged one."""
     effect = compare(zip(made.base_logits, made.tuned_logits, strict=True))
 
     with pytest.raises(StageFailure, match="does not predict") as merge:

@@ -84,10 +84,14 @@ def test_a_killed_training_ends_as_if_it_had_not_been_killed(trained: dict[str, 
 
 
 def test_both_engines_see_the_same_labels(trained: dict[str, dict[str, Any]]):
-    """The first loss on the real model is one figure, whoever computes it (the other test proves it by hand)."""
-    ours, theirs = (trained[name]["figures"]["firstLoss"] for name in ("whole model", "Transformers"))
+    """The first loss on the real model is one figure, whoever computes it (the other test proves it by hand).
 
-    assert ours == pytest.approx(theirs, rel=0.005)
+    P78: and so is the loss on held-out rows, for which TRL has a kernel of its own that a CPU may lack.
+    """
+    ours, theirs = (trained[name]["figures"] for name in ("whole model", "Transformers"))
+
+    assert ours["firstLoss"] == pytest.approx(theirs["firstLoss"], rel=0.005)
+    assert ours["evalLoss"] == pytest.approx(theirs["evalLoss"], rel=0.005)
 
 
 def test_an_evaluation_does_not_break_qlora(trained: dict[str, dict[str, Any]]):

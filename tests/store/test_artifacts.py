@@ -91,7 +91,7 @@ def _commit(place: Place, folder: Path) -> Manifest:
 
 
 def test_killed_at_every_write(place: Place, work: Path, tmp_path: Path) -> None:
-    """Whenever the writer dies, the artifact is whole or absent, and the next writer succeeds."""
+    """Whenever the writer dies, the artifact is whole or absent, and the next writer succeeds (P73)."""
     (work / "weights.bin").write_bytes(os.urandom((8 << 20) + 1))
     expected = contents(work)
     number, absent = 0, 0

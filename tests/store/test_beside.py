@@ -144,7 +144,7 @@ def test_a_published_folder(place: Place, work: Path, tmp_path: Path) -> None:
 
 
 def test_publishing_what_is_lost(place: Place, work: Path) -> None:
-    """The artifact is named, and latest.json is not written."""
+    """The artifact is named, and latest.json, which comes last, is not written (P73)."""
     artifacts = place.artifacts()
     manifest = artifacts.commit("quantized", KEY, work)
     place.remove(artifacts.attempt_name(manifest, "weights.bin"))

@@ -221,7 +221,7 @@ def test_a_connection_that_always_breaks(minio: S3Server, tmp_path: Path) -> Non
 
 
 def test_large_files_travel_in_parts(server: S3Server, tmp_path: Path) -> None:
-    """Three parts of 8 MiB: the service's ETag counts them, and a copy made by the service is as long."""
+    """Three parts of 8 MiB: the service's ETag counts them, and is no digest of the file (P73)."""
     place = s3_place(server, tmp_path)
     (tmp_path / "in").write_bytes(bytes(17 << 20))
     place.open().put_file(tmp_path / "in", "file")

@@ -97,17 +97,22 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_the_converter_sees_our_weights_and_the_bases_other_files(base: Path, tmp_path: Path) -> None:
-    """P35: tokenizer files are the base's own; weights, and no Python file and no index, are not."""
+    """P35: tokenizer files are the base's own; weights, and no Python file and no index, are not.
+
+    P48: so is the description, whose rope scaling the converter needs as it was published.
+    """
+    scaled = json.dumps({"rope_scaling": {"type": "longrope", "long_factor": [1.0], "short_factor": [1.0]}})
+    (base / "config.json").write_text(scaled)
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "model.safetensors").write_text("merged")
-    (weights / "config.json").write_text("another")
+    (weights / "config.json").write_text(json.dumps({"rope_parameters": {"rope_type": "default"}}))
 
     folder = model_folder(base, weights, tmp_path / "into", "Model-1B")
 
     assert folder.name == "Model-1B"
     assert (folder / "model.safetensors").read_text() == "merged"
-    assert (folder / "config.json").read_text() == "{}"
+    assert (folder / "config.json").read_text() == scaled
     assert (folder / "tokenizer.json").resolve() == (base / "tokenizer.json").resolve()
     assert not list(folder.glob("*.py"))
     assert not list(folder.glob("*.index.json"))

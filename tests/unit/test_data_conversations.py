@@ -66,6 +66,14 @@ def test_every_format_is_found_by_its_columns_and_understood(
     assert (expected or say("Hi", "Ho")) == understand(columns, wanted)
 
 
+def test_nulls_that_a_table_fills_in_are_no_fields() -> None:
+    """P13: Parquet gives every row all fields that any row has; a template would write out a null tool call."""
+    nulls = {"tool_calls": None, "name": None}
+    row = {"messages": [{**message, **nulls} for message in say("Hi", "Ho")], "tools": None, "images": None}
+
+    assert understand(row, ChatFormat.MESSAGES) == say("Hi", "Ho")
+
+
 def test_unknown_columns_are_of_no_format() -> None:
     """Preference data and free columns are not guessed at."""
     assert detect(["chosen", "rejected", "question"]) is None

@@ -1,15 +1,18 @@
 """Whether an importance matrix belongs to a model and is whole, read from real files of both kinds."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from support.llama_cpp_folders import a_script, a_tools_folder
+from tunesmith.llama_cpp.tools import Build, Origin, tools_in
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.imatrix import token_figures
 from tunesmith_trainer.llama.gguf_file import Gguf, read_gguf
-from tunesmith_trainer.llama.importance import misfits, read_importance
+from tunesmith_trainer.llama.importance import Calibrating, Piece, collect, misfits, read_importance
 
 LENGTH = 512
 COLUMNS = {"blk.0.attn_q.weight": 8, "blk.0.ffn_down.weight": 16}
@@ -86,6 +89,23 @@ def test_a_matrix_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, 
     found = misfits(matrix, a_model(tmp_path / "model.gguf"), 2, LENGTH)
 
     assert any(expected in each for each in found), found
+
+
+@pytest.mark.parametrize("length", [64, 512, 1000, 4096])
+def test_a_batch_is_a_whole_number_of_windows(tmp_path: Path, length: int) -> None:
+    """P52: llama-imatrix reads several windows at once only if they fill its batch, and refuses shorter texts."""
+    tools = tools_in(a_tools_folder(tmp_path / "tools"), Origin.ENVIRONMENT, Build(1, "0"))
+    a_script(tools.imatrix, f'printf "%s\\n" "$@" > {tmp_path}/arguments; echo "the data tokenizes to only 7 tokens"')
+    how = Calibrating(tools, tmp_path / "m.gguf", tmp_path / "c.txt", length, threading.Event(), lambda _: None)
+
+    with pytest.raises(StageFailure, match="has 7 tokens, too few") as failure:
+        collect(how, Piece(0, 4, None), tmp_path / "imatrix.gguf")
+
+    arguments = (tmp_path / "arguments").read_text().split()
+    window, batch = (int(arguments[arguments.index(option) + 1]) for option in ("-c", "-b"))
+    assert (window, batch % window) == (length, 0)
+    assert batch >= window
+    assert failure.value.failure == FailureClass.DATASET_TOO_SMALL
 
 
 def test_a_model_is_no_matrix(tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 import math
 import struct
+import threading
 from pathlib import Path
 
 import pytest
 
+from support.llama_cpp_folders import a_script, a_tools_folder
+from tunesmith.llama_cpp.tools import Build, Origin, tools_in
+from tunesmith_api.failures import StageFailure
 from tunesmith_trainer.llama.perplexity import (
     Figure,
+    LogitsHeader,
+    Measuring,
     Perplexity,
     chunk_bytes,
     chunk_progress,
+    compare_with_baseline,
     paired_increase,
     parse_divergence,
     parse_perplexity,
@@ -143,7 +150,7 @@ def test_what_is_no_whole_file_of_logits_is_refused(tmp_path: Path, content: byt
 
 
 def test_a_rise_on_the_same_windows_has_the_error_of_their_differences() -> None:
-    """Windows of very different difficulty that all rise by the same share leave no doubt about the rise."""
+    """P66: windows of very different difficulty that all rise by the same share leave no doubt about the rise."""
     before = Perplexity(Figure(10.0, 5.0), 3, (1.0, 2.0, 3.9))
     after = Perplexity(Figure(11.05, 5.5), 3, (1.1, 2.1, 4.0))
 
@@ -152,6 +159,33 @@ def test_a_rise_on_the_same_windows_has_the_error_of_their_differences() -> None
     assert pytest.approx(rise["logIncrease"]["value"]) == 0.1
     assert pytest.approx(rise["logIncrease"]["error"], abs=1e-9) == 0.0
     assert pytest.approx(rise["increase"]["value"]) == 1.05
+
+
+def test_runs_over_different_windows_are_not_compared() -> None:
+    """P67: a perplexity says something only beside another of the same text in windows of the same length."""
+    before = Perplexity(Figure(10.0, 5.0), 3, (1.0, 2.0, 3.9))
+
+    with pytest.raises(ValueError, match="shorter"):
+        paired_increase(before, Perplexity(Figure(10.0, 5.0), 2, (1.0, 2.0)))
+
+
+def test_a_comparison_is_over_all_windows_that_were_stored(tmp_path: Path) -> None:
+    """P67: a run over fewer windows than the baseline's is no result, though the tool is content (P64)."""
+    tools = tools_in(a_tools_folder(tmp_path / "tools"), Origin.ENVIRONMENT, Build(1, "0"))
+    (tmp_path / "said").write_text(DIVERGENCE)
+    a_script(tools.perplexity, f"cat {tmp_path}/said")
+    how = Measuring(tools, tmp_path, threading.Event(), 64, 12, lambda _: None)
+
+    assert compare_with_baseline(how, tmp_path / "q.gguf", stored_logits(tmp_path / "12.kld", 12)).chunks == 12
+    with pytest.raises(StageFailure, match="came to no result"):
+        compare_with_baseline(how, tmp_path / "q.gguf", stored_logits(tmp_path / "13.kld", 13))
+
+
+def stored_logits(path: Path, chunks: int) -> Path:
+    """As many windows of 64 tokens of a vocabulary of 10 as its header says."""
+    header = LogitsHeader(64, 10, chunks)
+    path.write_bytes(b"_logits_" + struct.pack("<3i", 64, 10, chunks) + bytes(header.file_bytes - 20))
+    return path
 
 
 def test_losses_of_windows_come_out_of_running_perplexities() -> None:

@@ -1,21 +1,26 @@
 """What llama-quantize prints becomes a plan, and what it made is compared with it."""
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.llama_cpp_folders import a_script, a_tools_folder
+from tunesmith.llama_cpp.tools import Build, Origin, tools_in
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.quantizations import QuantizationType
 from tunesmith_trainer.llama.gguf_file import Gguf, Tensor
 from tunesmith_trainer.llama.quantization import (
     Fallback,
     Plan,
+    Quantizing,
     mistakes,
     parse_fallbacks,
     parse_plan,
+    quantize,
     shape_of,
     step_fraction,
     without_importance,
@@ -60,8 +65,37 @@ def source() -> Gguf:
 
 
 def test_a_dry_run_says_each_tensors_type_the_size_and_the_fallbacks() -> None:
-    """The plan names what every tensor will be (P59)."""
+    """The plan names what every tensor will be: some fall back (P59), and a type is a mixture of types (P61)."""
     assert parse_plan(DRY_RUN) == PLAN
+
+
+def quantizing(folder: Path, body: str) -> Quantizing:
+    """A call of a llama-quantize that writes down how it was called, then does `body`."""
+    tools = tools_in(a_tools_folder(folder / "tools"), Origin.ENVIRONMENT, Build(1, "0"))
+    a_script(tools.quantize, f'printf "%s\\n" "$@" > {folder}/arguments\n{body}')
+    matrix = folder / "matrix" / "imatrix.gguf"
+    matrix.parent.mkdir()
+    return Quantizing(tools, folder / "in.gguf", QuantizationType.Q4_K_M, matrix, folder, threading.Event())
+
+
+def test_options_come_before_the_files(tmp_path: Path) -> None:
+    """P58: llama-quantize takes an option behind a file for its next file, and makes one file a call."""
+    quantize(quantizing(tmp_path, "exit 0"), tmp_path / "out.gguf")
+
+    *options, source, target, type_, threads = (tmp_path / "arguments").read_text().split()
+    assert options == ["--imatrix", "imatrix.gguf"]
+    assert (source, target, type_) == (str(tmp_path / "in.gguf"), str(tmp_path / "out.gguf"), "Q4_K_M")
+    assert int(threads) >= 1
+
+
+def test_a_matrix_of_other_shapes_is_refused_though_the_tool_is_content(tmp_path: Path) -> None:
+    """P61: builds differ in whether they stop at it; the message counts, not the exit code."""
+    said = "imatrix size 512 is different from tensor size 576 for blk.0.attn_q.weight"
+
+    with pytest.raises(StageFailure, match="of another model") as failure:
+        quantize(quantizing(tmp_path, f"echo '{said}'; exit 0"), tmp_path / "out.gguf")
+
+    assert failure.value.failure == FailureClass.CONVERSION_INVALID
 
 
 def test_a_dry_run_that_broke_off_is_no_plan() -> None:

@@ -68,7 +68,11 @@ def test_the_card_says_what_is_withheld_and_why() -> None:
 
 
 def test_a_modelfile_stops_reads_far_enough_and_keeps_the_system_prompt() -> None:
-    """P69, P70 and P11: stops, context and the system prompt of the training are all in it, and no TEMPLATE."""
+    """P69, P70 and P11: stops, context and the system prompt of the training are all in it, and no TEMPLATE.
+
+    It names the finished file: no ADAPTER, which Ollama reads of few families (P71), and nothing for Ollama to
+    quantize (P72).
+    """
     facts = ModelfileFacts("bot-Q8_0.gguf", ["<|im_end|>", "<|endoftext|>", "<|im_end|>"], 512, 'Say "yes".', "note")
 
     lines = modelfile(facts).splitlines()

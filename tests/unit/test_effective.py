@@ -1,0 +1,55 @@
+"""What a stage is told where the manifest is silent: the family's values, by the method that is trained."""
+
+from typing import Any
+
+import pytest
+
+from support.builders import a_spec, resolved
+from tunesmith_api import families
+from tunesmith_api.effective import train_settings
+from tunesmith_api.settings import TrainSettings
+from tunesmith_api.training import Engine
+
+GPU = {"gpu": {"memory": "16Gi"}}
+
+
+def trained(family: str = "smollm2", **training: Any) -> TrainSettings:
+    spec = a_spec(training=training)
+    return train_settings(spec, resolved(spec, family=family), families.load(family))
+
+
+@pytest.mark.parametrize("name", families.names())
+def test_an_adapter_goes_on_every_linear_layer(name: str) -> None:
+    """P18: PEFT's own choice is two layers of attention, which learn less however large they are."""
+    wanted = families.load(name).lora_targets
+
+    assert trained(name).lora.target_modules == wanted  # type: ignore[union-attr]  # LoRA is the default
+    assert trained(name, lora={"rank": 4}).lora.target_modules == wanted  # type: ignore[union-attr]
+    assert {"q_proj", "v_proj"} < set(wanted)
+    assert any(target.startswith(("down", "gate")) for target in wanted)
+
+
+@pytest.mark.parametrize("name", families.names())
+def test_full_fine_tuning_is_not_given_an_adapters_learning_rate(name: str) -> None:
+    """P28: adapters learn at about ten times the rate that all weights bear."""
+    lora, full = (trained(name, method=method).learning_rate for method in ("LoRA", "Full"))
+
+    assert 5 <= lora / full <= 20
+    assert trained(name, method="QLoRA").learning_rate == lora
+    assert trained(name, method="Full", learningRate=0.5).learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("family", "training", "expected"),
+    [
+        ("smollm2", GPU, Engine.UNSLOTH),
+        ("generic", GPU, Engine.TRANSFORMERS),
+        ("smollm2", {}, Engine.TRANSFORMERS),
+        ("generic", {"engine": "Unsloth"}, Engine.UNSLOTH),
+    ],
+)
+def test_unsloth_is_chosen_only_where_its_adapter_fits_the_original(
+    family: str, training: dict[str, Any], expected: Engine
+) -> None:
+    """P17: it gives some families layers of other names; whoever asks for it gets it, and the merge decides."""
+    assert trained(family, **training).engine is expected
