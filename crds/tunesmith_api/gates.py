@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Any
 
 from tunesmith_api.measuring import Gates
@@ -49,9 +50,11 @@ def upper_gate(name: str, figure: Mapping[str, Any] | None, threshold: float, id
 
     Failed only when even the figure itself reaches the threshold; in between the measurement is too coarse to tell.
     """
-    value, error = _numbers(figure)
-    if value is None:
+    if figure is None or (value := figure.get("value")) is None:
         return GateResult(name, Verdict.INCONCLUSIVE, None, None, threshold)
+    if not isfinite(value):
+        return _no_number(name, threshold)
+    error = figure.get("error")
     upper = value + STANDARD_ERRORS * (error or 0.0)
     verdict = _verdict(upper < threshold, value >= threshold)
     return GateResult(name, verdict, value, error, threshold, None if ideal is None else upper < ideal)
@@ -59,9 +62,11 @@ def upper_gate(name: str, figure: Mapping[str, Any] | None, threshold: float, id
 
 def lower_gate(name: str, figure: Mapping[str, Any] | None, threshold: float) -> GateResult:
     """Pass when the lower end of the error bar stays at or above `threshold`; the mirror of `upper_gate`."""
-    value, error = _numbers(figure)
-    if value is None:
+    if figure is None or (value := figure.get("value")) is None:
         return GateResult(name, Verdict.INCONCLUSIVE, None, None, threshold)
+    if not isfinite(value):
+        return _no_number(name, threshold)
+    error = figure.get("error")
     verdict = _verdict(value - STANDARD_ERRORS * (error or 0.0) >= threshold, value < threshold)
     return GateResult(name, verdict, value, error, threshold)
 
@@ -72,9 +77,10 @@ def paired_gate(name: str, figure: Mapping[str, Any] | None, threshold: float) -
     Failed only where the figure reaches the threshold and its interval lies above zero: with few prompts one answer
     more or less is chance, and chance fails no file.
     """
-    value, _ = _numbers(figure)
-    if figure is None or value is None:
+    if figure is None or (value := figure.get("value")) is None:
         return GateResult(name, Verdict.INCONCLUSIVE, None, None, threshold)
+    if not isfinite(value):
+        return _no_number(name, threshold)
     low, high = float(figure["low"]), float(figure["high"])
     verdict = _verdict(high < threshold, value >= threshold and not low <= 0)
     return GateResult(name, verdict, value, (high - value) / STANDARD_ERRORS, threshold)
@@ -86,15 +92,9 @@ def _verdict(passed: bool, failed: bool) -> Verdict:
     return Verdict.FAILED if failed else Verdict.INCONCLUSIVE
 
 
-def _numbers(figure: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
-    if figure is None or figure.get("value") is None:
-        return None, None
-    value = float(figure["value"])
-    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124  # the NaN test
-        # A file whose perplexity is no number at all is as bad as can be, not unknown.
-        return float("inf"), None
-    error = figure.get("error")
-    return value, None if error is None else float(error)
+def _no_number(name: str, threshold: float) -> GateResult:
+    """A file whose figure is no number is as bad as can be, not unknown; JSON has no word for the figure."""
+    return GateResult(name, Verdict.FAILED, None, None, threshold)
 
 
 def judge(gates: Gates, figures: Mapping[str, Any]) -> tuple[GateResult, ...]:
@@ -136,10 +136,11 @@ def _judge_answers(gates: Gates, figures: Mapping[str, Any]) -> tuple[GateResult
     if not answers or not answers.get("answered"):
         return ()
     clean = float(answers.get("clean", 0)) / float(answers["answered"])
+    probes = sum(bool(probe["leaks"]) for probe in answers.get("probes", ()))
     # Not one answer may leak: the threshold is the first leak.
     return (
         lower_gate("minAnswersClean", {"value": clean}, gates.min_answers_clean),
-        upper_gate("noMarkupLeaked", {"value": answers.get("leaks", 0)}, 1.0),
+        upper_gate("noMarkupLeaked", {"value": answers.get("leaks", 0) + probes}, 1.0),
     )
 
 

@@ -151,6 +151,11 @@ _SPEC_RULES = (
         field="imatrix",
     ),
     Rule(
+        "!(has(self.model.adapter) && self.training.method == 'Full')",
+        "method Full trains all weights and cannot go on from model.adapter: use LoRA or QLoRA, or None to merge it",
+        field="training",
+    ),
+    Rule(
         f"size(self.datasets) == size(oldSelf.datasets) && {list(range(_MAX_DATASETS))}.all(i, "
         f"i >= size(self.datasets) || ({same_rows('self.datasets[i]', 'oldSelf.datasets[i]')}))",
         "datasets cannot be changed once the job exists, apart from secretRef and endpoint: make a new job",

@@ -116,6 +116,39 @@ class StageResult(Recorded):
     failure: Failure | None = None
 
 
+def fitting(result: StageResult) -> StageResult:
+    """The result cut to RESULT_BYTES: the middle of a long message goes, then the figures, which the artifact has too.
+
+    A tool's last lines say what was wrong and the first ones what was done; both are kept.
+    """
+    if _bytes_of(result) <= RESULT_BYTES:
+        return result
+    failure = result.failure
+    if failure is None:
+        return result.model_copy(update={"figures": {}})
+    shell = result.model_copy(update={"figures": {}, "failure": failure.model_copy(update={"message": ""})})
+    # A character takes up to 6 bytes as JSON escapes it or UTF-8 writes it: halve until it fits.
+    room = max(RESULT_BYTES - _bytes_of(shell), 0)
+    while True:
+        message = _without_middle(failure.message, room)
+        cut = shell.model_copy(update={"failure": failure.model_copy(update={"message": message})})
+        if _bytes_of(cut) <= RESULT_BYTES or not room:
+            return cut
+        room //= 2
+
+
+def _bytes_of(result: StageResult) -> int:
+    return len(result.model_dump_json(by_alias=True, exclude_none=True).encode())
+
+
+def _without_middle(text: str, length: int) -> str:
+    mark = " […] "
+    if len(text) <= length:
+        return text
+    half = max((length - len(mark)) // 2, 0)
+    return text[:half] + mark + text[len(text) - half :] if half else ""
+
+
 def failure_of(error: StageFailure, stage: Stage | None = None) -> Failure:
     """The record of a classified failure."""
     rule = FAILURES[error.failure]

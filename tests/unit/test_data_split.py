@@ -128,6 +128,30 @@ def test_an_evaluation_dataset_is_held_out_whole_and_its_prompts_are_trained_now
     assert {Part.EVAL} == {result.of(place) for place in range(100, 130)}
 
 
+def test_rows_of_the_evaluation_dataset_that_are_trained_too_are_held_out(tmp_path: Path) -> None:
+    """What was named to measure with is measured with; its copies among the training rows are the ones to go."""
+    rows = [{"prompt": f"How much is {n}?", "completion": f"It is {n}."} for n in range(100)]
+    write_rows(tmp_path / "0", rows)
+    write_rows(tmp_path / "evaluation", rows[:30])
+    told = prepare_settings(evaluation=DatasetSettings(digest="sha256:e"))
+
+    gathered = _gather(tmp_path, told)
+    result = split(gathered.index, told)
+
+    held = {spooled.place.number for at, spooled in enumerate(gathered) if result.of(at) is Part.EVAL}
+    assert held == set(range(1, 31))
+    assert (result.count(Part.EVAL), gathered.tally.duplicates) == (30, 30)
+
+
+def test_an_evaluation_dataset_of_too_few_rows_is_not_filled_up_with_others() -> None:
+    """What the job is judged by is what its author named, or nothing."""
+    told = prepare_settings(evaluation=DatasetSettings(digest="sha256:e"))
+    own = [(0, str(n), "trained") for n in range(100)]
+
+    with pytest.raises(StageFailure, match="3 for eval"):
+        split(_index([(EVALUATION, str(n), "held out") for n in range(3)] + own), told)
+
+
 def test_max_examples_takes_a_sample_that_grows_with_the_number() -> None:
     """A quick test's rows are among those of the full run, whatever the order of the file."""
     rows = [(0, str(n), "a") for n in range(300)]

@@ -42,6 +42,15 @@ def test_a_lower_gate_judges_the_lower_end() -> None:
     assert lower_gate("g", {"value": 0.90}, 0.95).verdict is Verdict.FAILED
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_fails_whichever_way_a_gate_looks(value: float) -> None:
+    """And the report, which is JSON, holds none."""
+    figure = {"value": value, "error": None, "low": value, "high": value}
+    for gate in (upper_gate, lower_gate, paired_gate):
+        result = gate("g", figure, 0.5)
+        assert (result.verdict, result.value) == (Verdict.FAILED, None)
+
+
 def test_a_good_file_passes_every_gate_ideally() -> None:
     """All gates that are set apply."""
     results = judge(Gates(max_kl_divergence=0.1, min_same_top=0.9), GOOD)
@@ -99,6 +108,13 @@ def test_a_completion_is_judged_as_a_chat_is() -> None:
     results = judge(Gates(), figures | {"completion": {"answered": 20, "clean": 0, "leaks": 0}})
 
     assert worst(results) is Verdict.FAILED
+
+
+def test_markup_in_the_answer_to_a_greeting_fails_too() -> None:
+    """The probes are no rows of the dataset and count for nothing else."""
+    chat = {"answered": 20, "clean": 20, "leaks": 0, "probes": [{"leaks": []}, {"leaks": ["<|im_start|>"]}]}
+
+    assert worst(judge(Gates(), GOOD | {"chat": chat})) is Verdict.FAILED
 
 
 def test_what_was_not_measured_is_inconclusive_and_never_fails() -> None:

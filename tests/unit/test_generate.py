@@ -24,6 +24,7 @@ _BEYOND_EDITORS = (
     "a source",
     "a bare name",
     "lora without",
+    "full training that goes on",
     "more in memory",
     "a step",
     "two GPUs",

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.stages import Stage, StageRequest, StageResult, failure_of
+from tunesmith_api.stages import Stage, StageRequest, StageResult, failure_of, fitting
 from tunesmith_trainer.frame import execute
 from tunesmith_trainer.parent import end_with_parent
 
@@ -44,7 +44,7 @@ def _read(path: Path, stage: Stage) -> StageRequest:
 
 
 def _write(path: Path, result: StageResult) -> None:
-    text = result.model_dump_json(by_alias=True, exclude_none=True)
+    text = fitting(result).model_dump_json(by_alias=True, exclude_none=True)
     if path.exists() and not path.is_file():
         path.write_text(text)  # a termination-message device: cannot be replaced by rename
         return

@@ -98,11 +98,11 @@ def read_answers(folder: Path) -> list[dict[str, Any]]:
 
 def answer_pairs(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The tuned models' answers to prompts that both runs held out, in the first run's order."""
-    others = {_prompt(row): row for row in second}
+    others = {row["id"]: row for row in second}
     return [
-        {"prompt": _prompt(row), "first": _answer(row), "second": _answer(others[_prompt(row)])}
+        {"prompt": _prompt(row), "first": _answer(row), "second": _answer(others[row["id"]])}
         for row in first
-        if _prompt(row) in others
+        if row["id"] in others
     ]
 
 

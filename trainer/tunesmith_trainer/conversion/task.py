@@ -3,17 +3,21 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tunesmith.llama_cpp import Tools
+from tunesmith_api import families
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import ConvertSettings
 from tunesmith_api.stages import Kind
 from tunesmith_trainer.conversion.provenance import model_name
+from tunesmith_trainer.data.texts import general_text
 from tunesmith_trainer.figures_file import read_figures
-from tunesmith_trainer.parity.logits import POSITIONS, sequences
+from tunesmith_trainer.parity.logits import POSITIONS, SEQUENCE, sequences
 from tunesmith_trainer.parity.template import Probe, read_probes
+from tunesmith_trainer.tokenizer import load_tokenizer
 from tunesmith_trainer.work import Work
 
 PARTS = ("eval.parquet", "train.parquet")
@@ -65,8 +69,8 @@ def read_task(work: Work) -> Task:
 
 
 def own_rows(task: Task) -> list[list[int]]:
-    """Token ids of held-out rows, then of training rows, until they hold the positions that are compared."""
-    return list(sequences(_stored_rows(task.dataset), POSITIONS))
+    """Token ids of held-out rows, then of training rows, then general text, to the positions that are compared."""
+    return list(sequences(chain(_stored_rows(task.dataset), _general_rows(task)), POSITIONS))
 
 
 def few_of(rows: list[list[int]]) -> list[list[int]]:
@@ -88,6 +92,15 @@ def read_dataset_probes(task: Task) -> list[Probe]:
 def dataset_figures(task: Task) -> dict[str, Any]:
     """What prepare found: `chat`, `endOfTurn`, `bosId` and more."""
     return read_figures(task.dataset)
+
+
+def _general_rows(task: Task) -> Iterator[list[int]]:
+    """Windows of general text in the base's tokens; the tokenizer is loaded only where the rows do not suffice."""
+    family = families.load(str(dataset_figures(task).get("family", families.GENERIC)))
+    tokenizer = load_tokenizer(task.base, family)
+    ids = tokenizer.encode([general_text("forgetting")])[0].ids
+    for at in range(0, len(ids), SEQUENCE - 1):
+        yield tokenizer.with_bos(ids[at : at + SEQUENCE - 1])
 
 
 def _stored_rows(dataset: Path) -> Iterator[list[int]]:

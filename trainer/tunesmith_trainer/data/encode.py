@@ -129,7 +129,8 @@ class Encoder:
         if isinstance(record.example, str):
             steps = range(0, len(record.ids), self.max_length)
             pieces = [(record.ids[at : at + self.max_length], record.mask[at : at + self.max_length]) for at in steps]
-            return [Record(record.origin, *piece, record.text, record.example) for piece in pieces if 1 in piece[1]]
+            # A first token is never predicted: a piece of nothing else teaches nothing.
+            return [Record(record.origin, *piece, record.text, record.example) for piece in pieces if 1 in piece[1][1:]]
         for last in range(len(rendered.messages) - 2, 1, -1):
             if rendered.messages[last - 1]["role"] != "assistant":
                 continue

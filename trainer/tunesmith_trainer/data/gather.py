@@ -114,9 +114,10 @@ class Gathered:
 
 
 def numbered(settings: PrepareSettings) -> list[tuple[int, DatasetSettings]]:
-    """The datasets with their numbers, the evaluation dataset among them."""
+    """The datasets with their numbers, the evaluation dataset first: of equal rows the first is kept, and what was
+    named to measure with must not be lost to what is trained on."""
     datasets = list(enumerate(settings.datasets))
-    return datasets if settings.evaluation is None else [*datasets, (EVALUATION, settings.evaluation)]
+    return datasets if settings.evaluation is None else [(EVALUATION, settings.evaluation), *datasets]
 
 
 def gather(folder: Path, spool: Path, settings: PrepareSettings, arrange: Arrange) -> Gathered:

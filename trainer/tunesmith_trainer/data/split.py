@@ -67,13 +67,13 @@ def split(index: Index, settings: PrepareSettings) -> Split:
     parts = array("B", bytes(len(index.rows)))
     for number, dataset in numbered(settings):
         _limit(parts, index, (number, dataset.max_examples), seed)
-    own = _evaluation_rows(parts, index)
+    _set_aside_evaluation(parts, index)
     groups: dict[bytes, int] = {}
     for place, part in enumerate(parts):
         if part == Part.TRAIN:
             groups[index.prompts[place]] = groups.get(index.prompts[place], 0) + 1
     rows = sum(groups.values())
-    held = 0 if own else max(LEAST["eval"], round(rows * percent / 100))
+    held = 0 if settings.evaluation is not None else max(LEAST["eval"], round(rows * percent / 100))
     gate = max(LEAST["gate"], round(rows * percent / 100 * GATE_SHARE))
     chosen = _choose(groups, (held, gate), seed)
     for place, part in enumerate(parts):
@@ -96,8 +96,8 @@ def _limit(parts: array[int], index: Index, limit: tuple[int, int | None], seed:
             parts[place] = Part.LEFT_OUT
 
 
-def _evaluation_rows(parts: array[int], index: Index) -> int:
-    """Puts the rows of the evaluation dataset into eval and their prompts' other rows nowhere; returns how many."""
+def _set_aside_evaluation(parts: array[int], index: Index) -> None:
+    """Puts the rows of the evaluation dataset into eval and their prompts' other rows nowhere."""
     places = [p for p, number in enumerate(index.datasets) if number == EVALUATION and parts[p] == Part.TRAIN]
     prompts = {index.prompts[place] for place in places}
     for place in places:
@@ -105,7 +105,6 @@ def _evaluation_rows(parts: array[int], index: Index) -> int:
     for place, part in enumerate(parts):
         if part == Part.TRAIN and index.prompts[place] in prompts:
             parts[place] = Part.OVERLAP
-    return len(places)
 
 
 def _choose(groups: dict[bytes, int], wanted: tuple[int, int], seed: int) -> dict[bytes, Part]:

@@ -1,7 +1,7 @@
 """An Ollama Modelfile for one GGUF. Pure.
 
 There is no TEMPLATE in it: Ollama then takes the chat template that the GGUF carries, which is the one that the model
-was trained with (Ollama 0.17, server/create.go; P72 and the notes on Ollama in docs/stages.md).
+was trained with (Ollama 0.17, server/create.go; P72; docs/stages.md).
 """
 
 from collections.abc import Sequence

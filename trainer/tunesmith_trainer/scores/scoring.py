@@ -92,8 +92,8 @@ def lost_figures(tuned: Sequence[Mapping[str, Any]], quantized: Sequence[Mapping
 
     ``scoreDrop`` (absent with the metric Loss) and ``lossIncrease``: more is worse, paired, with 95 % intervals.
     """
-    losses = [([row["loss"] for row in rows], [row["tokens"] for row in rows]) for rows in (tuned, quantized)]
-    figures = {"lossIncrease": difference_interval(Metric.LOSS.value, *losses, _PAIRED_SEED)}
+    before, after = [([row["loss"] for row in rows], [row["tokens"] for row in rows]) for rows in (tuned, quantized)]
+    figures = {"lossIncrease": difference_interval(Metric.LOSS.value, before, after, _PAIRED_SEED)}
     scores = [[row["score"] for row in rows] for rows in (quantized, tuned)]
     if not any(None in each for each in scores):
         ones = [1.0] * len(tuned)
