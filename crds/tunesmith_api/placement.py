@@ -1,5 +1,6 @@
 """What a manifest says about where a stage runs: `spec.stages[]`, in the shapes of Kubernetes' own PodSpec."""
 
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -36,6 +37,18 @@ Quantity = Annotated[
     Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
 Resources = Annotated[dict[LabelKey, Quantity], Field(max_length=16)]
+# The suffixes of Kubernetes' quantities (apimachinery, resource.Quantity).
+_SUFFIXES = {"m": Decimal("0.001"), "": Decimal(1)}
+_SUFFIXES |= {letter: Decimal(1000) ** power for power, letter in enumerate("kMGTPE", start=1)}
+_SUFFIXES |= {f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", start=1)}
+
+
+def quantity_number(quantity: str) -> Decimal:
+    """What a quantity that QUANTITY lets through stands for: ``24Gi``, ``1e9``, ``500m``."""
+    suffix = quantity.lstrip("+-0123456789.")
+    if suffix in _SUFFIXES:
+        return Decimal(quantity.removesuffix(suffix)) * _SUFFIXES[suffix]
+    return Decimal(quantity)
 
 
 class SecretReference(Api):

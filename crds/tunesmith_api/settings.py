@@ -88,12 +88,18 @@ class TrainSettings(Api):
 
 
 class TrainExecution(Api):
-    """How training is carried out; changes neither the key nor, but for rounding, the weights."""
+    """How training is carried out; changes neither the key nor, but for rounding, the weights.
+
+    `use_gpu` takes one that is there and works; with `gpu_required` there has to be one, of `gpu_product` (as its node
+    label has it) or with `gpu_memory_bytes`, where they are named.
+    """
 
     batch_size: int | None = None
     gradient_checkpointing: bool | None = None
     save_every: int | None = None
     use_gpu: bool = False
+    gpu_required: bool = False
+    gpu_product: str | None = None
     gpu_memory_bytes: int | None = None
 
 

@@ -195,7 +195,7 @@ class Training(Api):
     engine: Engine = Engine.AUTO
     """Auto is Unsloth where a GPU is asked for and the family allows it, else Transformers."""
     gpu: Gpu | None = None
-    """The GPU to train on; without it training runs on the CPU."""
+    """The GPU to train on; unset: the CPU in a cluster, on one machine a GPU if there is one that works."""
     epochs: Annotated[float | None, Field(gt=0, le=1000)] = None
     """How often every row is seen; unset: the family's (3 for most). maxSteps takes precedence."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000)] = None

@@ -1,12 +1,17 @@
 """What training makes of the machine: precision, threads, batches, environment."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from tunesmith_api.failures import StageFailure
+from tunesmith_api.placement import quantity_number
+from tunesmith_api.settings import TrainExecution
 from tunesmith_api.training import Method, Optimizer
 from tunesmith_trainer.engines.arguments import optimizer
 from tunesmith_trainer.engines.batching import Batching, Limits, ModelShape, batching, row_bytes
+from tunesmith_trainer.engines.device import find_device, shortfall, wants_gpu
 from tunesmith_trainer.engines.environment import environment
 from tunesmith_trainer.engines.host import available_memory, cpu_flags, cpu_quota, memory_limit, threads
 from tunesmith_trainer.engines.precision import Device, Precision, attention, native_bf16, precision
@@ -162,6 +167,58 @@ def test_a_cpu_pod_on_a_gpu_node_says_that_no_gpu_is_meant(tmp_path: Path):
         "1",
     )
     assert "UNSLOTH_FORCE_CPU" not in environment(use_gpu=True, scratch=tmp_path, home_writable=True)
+
+
+def test_a_gpu_that_nobody_asked_for_and_that_does_not_work_is_none():
+    """A device file without a driver must not keep a machine from training; what was asked for must be there."""
+    there = torch_finds_a_gpu()
+
+    assert wants_gpu(TrainExecution(use_gpu=True)) == there
+    assert wants_gpu(TrainExecution(use_gpu=True, gpu_required=True))
+    assert not wants_gpu(TrainExecution())
+    if not there:
+        with pytest.raises(StageFailure, match="finds none"):
+            find_device(TrainExecution(use_gpu=True, gpu_required=True))
+
+
+@pytest.mark.parametrize(
+    ("asked", "lack"),
+    [
+        pytest.param({}, None, id="any"),
+        pytest.param({"gpu_product": "NVIDIA-L4"}, None, id="this product"),
+        pytest.param({"gpu_product": "NVIDIA-A100-SXM4-80GB"}, "asks for a GPU NVIDIA-A100", id="another product"),
+        pytest.param({"gpu_memory_bytes": 24 << 30}, None, id="24 GB are sold, 23 GiB shown"),
+        pytest.param({"gpu_memory_bytes": 40 << 30}, "of 40.0 GiB", id="more memory"),
+    ],
+)
+def test_a_gpu_is_what_was_asked_for(asked: dict[str, object], lack: str | None):
+    """By the name in its node's label, or by the memory that it shows."""
+    found = shortfall(TrainExecution.model_validate(asked), "NVIDIA L4", 23034 << 20)
+
+    assert (found is None) == (lack is None)
+    assert lack is None or lack in str(found)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number"),
+    [
+        ("24Gi", 24 * 2**30),
+        ("1", 1),
+        ("1.5G", 1_500_000_000),
+        ("1e3", 1000),
+        ("500m", Decimal("0.5")),
+        ("2E", 2e18),
+    ],
+)
+def test_a_quantity_stands_for_a_number(quantity: str, number: Decimal):
+    """As Kubernetes reads it."""
+    assert quantity_number(quantity) == number
+
+
+def torch_finds_a_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.mark.parametrize("use_gpu", [False, True])

@@ -15,11 +15,11 @@ from tunesmith_trainer.base_model import caps_attention, read_json
 from tunesmith_trainer.engines import Engine, engine_of
 from tunesmith_trainer.engines.adapter import AdapterShape, shape_from_adapter, shape_from_settings
 from tunesmith_trainer.engines.batching import Limits, batching, shape_of
+from tunesmith_trainer.engines.device import find_device, free_memory, wants_gpu
 from tunesmith_trainer.engines.environment import prepare_process
-from tunesmith_trainer.engines.host import available_memory, cpu_flags
 from tunesmith_trainer.engines.job import TrainingJob
 from tunesmith_trainer.engines.order import total_steps
-from tunesmith_trainer.engines.precision import Device, attention, native_bf16, precision
+from tunesmith_trainer.engines.precision import Device, attention, precision
 from tunesmith_trainer.engines.rows import read_rows
 from tunesmith_trainer.engines.session import Trained, train
 from tunesmith_trainer.work import Outcome, Output, Work
@@ -36,9 +36,10 @@ def run(work: Work) -> Outcome:
     settings = TrainSettings.model_validate(work.request.settings)
     execution = TrainExecution.model_validate(work.request.execution)
     work.progress(0.0, {"phase": "loading"})
-    prepare_process(execution.use_gpu, work.scratch)
+    use_gpu = wants_gpu(execution)
+    prepare_process(use_gpu, work.scratch)
     engine = engine_of(settings.engine)
-    job = prepare_job(work, settings, execution, engine)
+    job = prepare_job(work, settings, execution.model_copy(update={"use_gpu": use_gpu}), engine)
     trained = train_within_memory(job, lambda attempt: train(attempt, engine, work))
     figures = {**trained.figures, "engine": settings.engine.value, "method": settings.method.value}
     (trained.folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
@@ -59,9 +60,9 @@ def prepare_job(work: Work, settings: TrainSettings, execution: TrainExecution, 
     if not len(train_rows):
         raise StageFailure(FailureClass.DATASET_TOO_SMALL, "the prepared dataset has no rows to train on")
     engine.import_libraries()
-    device, bf16 = find_device(execution.use_gpu)
+    device, bf16 = find_device(execution)
     effective = min(settings.effective_batch_size, len(train_rows))
-    memory = free_memory(device, execution) - weights_bytes(base, settings.method, device)
+    memory = free_memory(device) - weights_bytes(base, settings.method, device)
     format_ = precision(settings.method, device, bf16)
     longest = max(train_rows.lengths)
     wanted = "eager" if settings.attention == "sdpa" and caps_attention(config) else settings.attention
@@ -104,28 +105,6 @@ def divisor(effective: int, wanted: int | None) -> int | None:
     if wanted is None:
         return None
     return next(size for size in range(min(wanted, effective), 0, -1) if effective % size == 0)
-
-
-def find_device(use_gpu: bool) -> tuple[Device, bool]:
-    """The device, and whether it multiplies bf16 in hardware; raises Unschedulable for a GPU that is not there."""
-    if not use_gpu:
-        return Device.CPU, native_bf16(cpu_flags())
-    import torch
-
-    if not torch.cuda.is_available():
-        message = "training asks for a GPU, and torch finds none on this machine"
-        raise StageFailure(FailureClass.UNSCHEDULABLE, message, "Check the GPU's driver, or leave out training.gpu.")
-    return Device.CUDA, bool(torch.cuda.is_bf16_supported(including_emulation=False))
-
-
-def free_memory(device: Device, execution: TrainExecution) -> int:
-    """Bytes that training may take on its device."""
-    if device is Device.CPU:
-        return available_memory()
-    import torch
-
-    free = int(torch.cuda.mem_get_info()[0])
-    return min(free, execution.gpu_memory_bytes) if execution.gpu_memory_bytes else free
 
 
 def weights_bytes(base: Path, method: Method, device: Device) -> int:

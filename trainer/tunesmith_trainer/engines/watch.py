@@ -61,11 +61,18 @@ class Watch:
     started_at_step: int = 0
     stored_step: int | None = None
     finished_early: bool = False
+    interval: int = field(init=False)
     _mark: float = field(default_factory=time.perf_counter)
     _step_seconds: float = 0.0
     _seconds: float = 0.0
     _since_step: int = 0
     _since_time: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Steps between evaluations are known from the start."""
+        held_out = sum(self.job.evaluation.lengths)
+        every = self.job.settings.eval_every
+        self.interval = evaluation_interval(self.job.total_steps, every, sum(self.tokens), held_out)
 
     def on_train_begin(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         """Time counts from here: loading the model is not training."""
@@ -152,12 +159,6 @@ class Watch:
     def evaluates(self) -> bool:
         """Whether there are held-out rows."""
         return len(self.job.evaluation) > 0
-
-    @property
-    def interval(self) -> int:
-        """Steps between evaluations."""
-        held_out = sum(self.job.evaluation.lengths)
-        return evaluation_interval(self.job.total_steps, self.job.settings.eval_every, sum(self.tokens), held_out)
 
     def evaluation_pending(self, step: int) -> bool:
         """Whether an interruption took the place of the evaluation that was due at `step`."""
