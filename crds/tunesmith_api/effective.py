@@ -1,6 +1,6 @@
 """Every setting with its value and where that came from: the spec, the family, or a rule that is stated here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from tunesmith_api import families
 from tunesmith_api.families import Family
 from tunesmith_api.measuring import EVALUATION_PERCENT
 from tunesmith_api.resolved import Resolved, ResolvedDataset
+from tunesmith_api.schema import Api
 from tunesmith_api.settings import (
     AnswerSettings,
     BaselineSettings,
@@ -194,14 +195,27 @@ def settings_table(manifest: Mapping[str, Any], spec: JobSpec, resolved: Resolve
     written = _flat(manifest.get("spec") or {})
     table = []
     for path, value in {**_flat(spec.to_json_dict()), **{path: value for path, (value, _) in chosen.items()}}.items():
-        if path in written and path not in _CLAMPED:
+        if path in written and written[path] != "Auto" and path not in _CLAMPED:
             origin = "manifest"
         elif path in chosen:
             origin = chosen[path][1].format(family=family.name)
         else:
             origin = "default"
         table.append(Setting(path, value, origin))
+    named = {setting.path for setting in table}
+    table += [setting for setting in _unset(spec) if setting.path not in named]
     return tuple(sorted(table, key=lambda setting: setting.path))
+
+
+def _unset(part: Api, path: str = "") -> Iterator[Setting]:
+    """Every field that is not set, with what its description says of that."""
+    for name, field in type(part).model_fields.items():
+        value, where = getattr(part, name), f"{path}{field.alias or name}"
+        if isinstance(value, Api):
+            yield from _unset(value, f"{where}.")
+        elif value is None:
+            _, _, meaning = (field.description or "").partition("unset: ")
+            yield Setting(where, None, f"unset: {meaning.rstrip('.')}" if meaning else "unset")
 
 
 _CLAMPED = {"training.maxSequenceLength"}
@@ -226,7 +240,7 @@ def _chosen(train: TrainSettings, spec: JobSpec) -> dict[str, tuple[Any, str]]:
     if train.lora is not None:
         chosen |= {
             "training.lora.rank": (train.lora.rank, "family {family}"),
-            "training.lora.alpha": (train.lora.alpha, "family {family}"),
+            "training.lora.alpha": (train.lora.alpha, "family {family}, in its ratio to the rank"),
             "training.lora.targetModules": (list(train.lora.target_modules), "family {family}"),
         }
     return chosen

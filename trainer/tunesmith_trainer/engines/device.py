@@ -11,8 +11,8 @@ from tunesmith_trainer.engines.precision import Device, native_bf16
 
 log = logging.getLogger(__name__)
 
-# A card that is sold as 24 GB shows less: error correction takes a sixteenth and the driver some (NVIDIA's A10 shows 22,731
-# MiB, the L4 23,034).
+# A card that is sold as 24 GB shows less: error correction takes a sixteenth and the driver some (NVIDIA's A10 shows
+# 22,731 MiB, the L4 23,034).
 _SHOWN_SHARE = 0.9
 
 
