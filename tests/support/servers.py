@@ -57,7 +57,7 @@ def minio_server(work: Path, *, data: Path | None = None, tls: bool = False) -> 
     [port] = _free_ports(1)
     certificates = work / "certificates"
     certificates.mkdir(parents=True)
-    authority = _self_signed(certificates) if tls else None
+    authority = self_signed(certificates) if tls else None
     environment = {
         "MINIO_ROOT_USER": ACCESS_KEY,
         "MINIO_ROOT_PASSWORD": SECRET_KEY,
@@ -136,7 +136,7 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in held]
 
 
-def _self_signed(folder: Path) -> Path:
+def self_signed(folder: Path) -> Path:
     """MinIO's names for its key pair; the certificate is its own authority."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]

@@ -1,5 +1,6 @@
 """Sources are pinned by what they hold, from a hub, an address or a disk; what cannot be used says so."""
 
+import errno
 import json
 import os
 import struct
@@ -12,7 +13,10 @@ import pytest
 
 from support.hub import Hub, serving_hub
 from tunesmith.resolve import Access, resolve_dataset, resolve_model
+from tunesmith.resolve.failures import disk_full_is_told
+from tunesmith.resolve.hub import told
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.placement import SecretReference
 from tunesmith_api.spec import Dataset, Model
 
 CONFIG = {
@@ -175,6 +179,63 @@ def test_a_token_from_the_secret_opens_a_gated_model(hub: Hub, tmp_path: Path) -
 
     assert "'revision'" in said
     assert hub.token not in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [(None, "the Secret 'hub' is not there"), ({}, "has no key 'token'"), ({"token": "\n"}, "has no key 'token'")],
+)
+@pytest.mark.parametrize("source", ["hf://org/open", "https://127.0.0.1:9/model.zip"])
+def test_a_secret_that_is_named_must_be_there(
+    hub: Hub, tmp_path: Path, source: str, keys: dict[str, str] | None, said: str
+) -> None:
+    """Contract 7: SecretMissing, and never the rights of an anonymous caller or of whoever runs this."""
+    hub.create("org/open", model_files())
+    if keys is not None:
+        (tmp_path / "secrets" / "hub").mkdir(parents=True)
+        for name, value in keys.items():
+            (tmp_path / "secrets" / "hub" / name).write_text(value)
+    hub.requests.clear()
+    access = Access(tmp_path, tmp_path / "secrets")
+    with pytest.raises(StageFailure, match=said) as caught:
+        resolve_model(Model(source=source, secret_ref=SecretReference(name="hub")), access)
+
+    assert caught.value.failure is FailureClass.SECRET_MISSING
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("number", "failure"),
+    [(errno.ENOSPC, FailureClass.DISK_FULL), (errno.EDQUOT, FailureClass.DISK_FULL), (errno.ECONNREFUSED, None)],
+)
+def test_a_full_disk_is_no_absent_hub(tmp_path: Path, number: int, failure: FailureClass | None) -> None:
+    """What the library raises while it writes (OSError by its number) is told apart from what it raises on the way."""
+
+    def ask() -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(StageFailure) as caught, disk_full_is_told(tmp_path):
+        told("hf://org/name", None, ask)
+    assert caught.value.failure is (failure or FailureClass.SOURCE_UNAVAILABLE)
+
+
+def test_what_a_bucket_says_is_told_of_the_source(tmp_path: Path) -> None:
+    """A service that is away is the source's absence: no word of the store, whose address may be right."""
+    (tmp_path / "secrets" / "rows").mkdir(parents=True)
+    dataset = Dataset(
+        source="s3://bucket/rows.jsonl", endpoint="http://127.0.0.1:9", secret_ref=SecretReference(name="rows")
+    )
+    for keys, failure in (
+        ((), FailureClass.SECRET_MISSING),
+        (("accessKey", "secretKey"), FailureClass.SOURCE_UNAVAILABLE),
+    ):
+        for key in keys:
+            (tmp_path / "secrets" / "rows" / key).write_text("x")
+        with pytest.raises(StageFailure) as caught:
+            resolve_dataset(dataset, Access(tmp_path, tmp_path / "secrets"))
+        assert caught.value.failure is failure
+        assert "s3://bucket/rows.jsonl" in caught.value.message
+        assert "store" not in caught.value.message + caught.value.hint
 
 
 def test_a_hub_dataset_is_read_by_config_and_split(hub: Hub, tmp_path: Path) -> None:

@@ -28,6 +28,21 @@ def secret_folder(name: str | None, root: Path | None = None) -> Path | None:
     return folder
 
 
+def secret_key(name: str | None, key: str, root: Path | None = None) -> str | None:
+    """One key of a named Secret, None where the manifest names none; `SecretMissing` where Secret or key are absent."""
+    folder = secret_folder(name, root)
+    if folder is None:
+        return None
+    value = secret_value(folder, key)
+    if not value:
+        raise StageFailure(
+            FailureClass.SECRET_MISSING,
+            f"the Secret {name!r} has no key {key!r}",
+            f"Add the key to the Secret; locally make the file {folder / key}.",
+        )
+    return value
+
+
 def secret_value(folder: Path | None, key: str) -> str | None:
     """One key of a Secret without the newline that editors add, None where it is not set."""
     if folder is None or not (folder / key).is_file():

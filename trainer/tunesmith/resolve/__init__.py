@@ -1,21 +1,34 @@
-"""A spec's sources become what they are: revisions, digests, sizes, dimensions; no weights are read."""
+"""A spec's sources become what they are: revisions, digests, sizes, dimensions; no weights are fetched."""
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunesmith.cache import cache_dir
 from tunesmith.resolve import model_facts
-from tunesmith.resolve.datasets import row_files
-from tunesmith.resolve.digests import combined, file_digest
-from tunesmith.resolve.listing import Access, Listing, fetch, list_source, matching
+from tunesmith.resolve.datasets import front_matter, row_files
+from tunesmith.resolve.digests import combined, file_digest, safetensors_header
+from tunesmith.resolve.failures import SourceAbsent, changed
+from tunesmith.resolve.listing import Access, Listing, fetch, folder_here, list_source, matching
+from tunesmith.resolve.pinned import check_pinned
 from tunesmith.resolve.uri import Source, parse_source
 from tunesmith_api import families
 from tunesmith_api.resolved import Resolved, ResolvedDataset, ResolvedFile, ResolvedModel
 from tunesmith_api.spec import Dataset, JobSpec, Model
 
-__all__ = ["Access", "Fetched", "fetch_adapter", "fetch_model", "resolve", "resolve_dataset", "resolve_model"]
+__all__ = [
+    "Access",
+    "Fetched",
+    "SourceAbsent",
+    "changed",
+    "fetch_adapter",
+    "fetch_model",
+    "resolve",
+    "resolve_dataset",
+    "resolve_model",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +52,45 @@ def resolve(spec: JobSpec, access: Access) -> Resolved:
 
 def resolve_model(model: Model, access: Access) -> ResolvedModel:
     """The base model's commit, digest, family and dimensions, from its list of files and its small ones."""
-    source, listing = _listed(model, access)
-    texts = _small_texts(source, listing, _with_secret(access, model.secret_ref))
-    config = model_facts.read_config(model.source, texts["config.json"])
-    files = matching(listing.files, model_facts.WANTED)
-    weights = sum(file.size for file in files if file.path.endswith(".safetensors"))
+    source, access = parse_source(model.source), _with_secret(access, model.secret_ref)
+    listing = list_source(source, "model", model.revision, access)
+    where = source.told
+    model_facts.check_files(where, listing.files)
+    texts = _small_texts(source, listing, access)
+    config = model_facts.read_config(where, texts["config.json"])
+    wanted = matching(listing.files, model_facts.WANTED)
+    files = model_facts.own_files(where, wanted, texts.get(model_facts.INDEX))
+    weights = [file for file in files if file.path.endswith(".safetensors")]
     template = model_facts.chat_template(texts)
+    counted = listing.parameters or _counted(listing, weights)
     return ResolvedModel(
-        uri=model.source,
-        name=model.source.rstrip("/").rsplit("/", 1)[-1],
+        uri=where,
+        name=where.rstrip("/").rsplit("/", 1)[-1],
         revision=listing.revision,
         digest=combined(files),
         family=families.identify(config, template),
         chat=template is not None,
-        dimensions=model_facts.dimensions(model.source, config, weights),
+        dimensions=model_facts.dimensions(where, config, sum(file.size for file in weights), counted),
         files=files,
-        license=listing.license,
+        license=listing.license or model_facts.license_name(front_matter(texts.get("README.md")).get("license")),
     )
 
 
 def fetch_model(model: Model, pinned: ResolvedModel, into: Path, access: Access) -> None:
-    """Bring a pinned model's files into a folder."""
-    listing = Listing("model", pinned.revision, pinned.files)
-    fetch(parse_source(model.source), listing, pinned.files, into, _with_secret(access, model.secret_ref))
+    """Bring a pinned model's files into a folder; `SourceUnavailable` if they are no longer the pinned ones."""
+    _fetch_pinned(model.source, pinned, into, _with_secret(access, model.secret_ref))
 
 
 def fetch_adapter(model: Model, pinned: ResolvedDataset, into: Path, access: Access) -> None:
-    """Bring a pinned adapter's files into a folder."""
-    listing = Listing("model", pinned.revision, pinned.files)
-    fetch(parse_source(str(model.adapter)), listing, pinned.files, into, _with_secret(access, model.secret_ref))
+    """Bring a pinned adapter's files into a folder; `SourceUnavailable` if they are no longer the pinned ones."""
+    _fetch_pinned(str(model.adapter), pinned, into, _with_secret(access, model.secret_ref))
+
+
+def _fetch_pinned(uri: str, pinned: ResolvedModel | ResolvedDataset, into: Path, access: Access) -> None:
+    source = parse_source(uri)
+    listing = Listing("model", pinned.revision, pinned.files, folder=folder_here(source, access))
+    fetch(source, listing, pinned.files, into, access)
+    check_pinned(source, pinned.files, into, access)
 
 
 def resolve_dataset(dataset: Dataset, access: Access, revision: str | None = None) -> Fetched:
@@ -75,7 +98,7 @@ def resolve_dataset(dataset: Dataset, access: Access, revision: str | None = Non
     source = parse_source(dataset.source)
     access = replace(_with_secret(access, dataset.secret_ref), endpoint=dataset.endpoint or access.endpoint)
     listing = list_source(source, "dataset", revision, access)
-    where = dataset.source
+    where = source.told
     card = _card(source, listing, access)
     wanted = row_files(where, listing.files, (dataset.config, dataset.split), card)
     identity = hashlib.sha256(f"{where} {combined(wanted)}".encode()).hexdigest()[:32]
@@ -90,25 +113,24 @@ def resolve_dataset(dataset: Dataset, access: Access, revision: str | None = Non
 def _resolve_adapter(model: Model, access: Access) -> ResolvedDataset:
     source = parse_source(str(model.adapter))
     listing = list_source(source, "model", None, _with_secret(access, model.secret_ref))
-    files = matching(listing.files, ("adapter_config.json", "adapter_model.safetensors"))
+    model_facts.check_adapter(source.told, listing.files)
+    files = matching(listing.files, model_facts.ADAPTER_FILES)
     size = sum(file.size for file in files)
-    return ResolvedDataset(
-        uri=str(model.adapter), digest=combined(files), size=size, revision=listing.revision, files=files
-    )
+    return ResolvedDataset(uri=source.told, digest=combined(files), size=size, revision=listing.revision, files=files)
 
 
-def _listed(model: Model, access: Access) -> tuple[Source, Listing]:
-    source = parse_source(model.source)
-    listing = list_source(source, "model", model.revision, _with_secret(access, model.secret_ref))
-    model_facts.check_files(model.source, listing.files)
-    return source, listing
+def _counted(listing: Listing, weights: Sequence[ResolvedFile]) -> int | None:
+    """The parameters of weights that lie on this machine, by their headers; None where they are elsewhere."""
+    if listing.folder is None:
+        return None
+    return sum(model_facts.counted_parameters(safetensors_header(listing.folder / file.path)) for file in weights)
 
 
 def _small_texts(source: Source, listing: Listing, access: Access) -> dict[str, str]:
     wanted = matching(listing.files, model_facts.SMALL_FILES)
     with tempfile.TemporaryDirectory() as folder:
         fetch(source, listing, wanted, Path(folder), access)
-        return {file.path: (Path(folder) / file.path).read_text(encoding="utf-8") for file in wanted}
+        return {file.path: (Path(folder) / file.path).read_text("utf-8", errors="replace") for file in wanted}
 
 
 def _card(source: Source, listing: Listing, access: Access) -> str | None:

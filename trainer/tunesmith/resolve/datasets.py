@@ -31,7 +31,7 @@ def row_files(
             f"{where} has no rows to read: it holds {names}",
             f"Rows are read from {', '.join(ROW_FILES)}.",
         )
-    patterns = _patterns(_front_matter(card), config, split or "train")
+    patterns = _patterns(front_matter(card), config, split or "train")
     if patterns:
         chosen = tuple(file for file in found if any(fnmatch.fnmatchcase(file.path, pattern) for pattern in patterns))
     else:
@@ -46,7 +46,8 @@ def row_files(
     return tuple(sorted(chosen, key=lambda file: file.path))
 
 
-def _front_matter(card: str | None) -> Mapping[str, Any]:
+def front_matter(card: str | None) -> Mapping[str, Any]:
+    """The facts at the head of a README.md, between two lines of dashes; empty where there are none."""
     if card is None or not card.startswith("---"):
         return {}
     try:

@@ -10,6 +10,9 @@ from tunesmith.cache import cache_dir
 from tunesmith_api.keys import canonical_json
 from tunesmith_api.resolved import ResolvedFile
 
+# The longest safetensors header (safetensors, src/tensor.rs: MAX_HEADER_SIZE).
+_MAX_HEADER_BYTES = 100_000_000
+
 
 def combined(files: Iterable[ResolvedFile]) -> str:
     """``sha256:`` over the sorted (path, size, digest) of all files: the identity of a source of several files."""
@@ -33,6 +36,13 @@ def file_digest(path: Path) -> str:
     partial.write_text(json.dumps({"digest": digest}))
     partial.replace(remembered)
     return digest
+
+
+def safetensors_header(path: Path) -> bytes:
+    """The JSON text at the head of a safetensors file, which its length (8 bytes, little endian) precedes."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return file.read(length) if length <= _MAX_HEADER_BYTES else b""
 
 
 def _index_file(identity: str) -> Path:

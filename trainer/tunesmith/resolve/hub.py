@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tunesmith.secrets import secret_value
+from tunesmith.resolve.failures import SourceAbsent, disk_full_is_told
+from tunesmith.resolve.model_facts import license_name
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ResolvedFile
 
@@ -14,16 +15,24 @@ _Result = TypeVar("_Result")
 _TIMEOUT_SECONDS = 10.0
 
 
-def list_repository(
-    repository: str, kind: str, revision: str | None, secret: Path | None
-) -> tuple[str, tuple[ResolvedFile, ...], str | None]:
-    """The commit that `revision` (default: the main branch) names now, its files, and the licence of the card."""
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """What a repository holds at a commit; `license` is its card's, `parameters` the hub's count of its safetensors."""
+
+    revision: str
+    files: tuple[ResolvedFile, ...]
+    license: str | None
+    parameters: int | None
+
+
+def list_repository(repository: str, kind: str, revision: str | None, token: str | None) -> Repository:
+    """What `revision` (default: the main branch) names now."""
     from huggingface_hub import HfApi
 
-    api = HfApi(token=secret_value(secret, "token"))
+    api = HfApi(token=token)
     ask = api.model_info if kind == "model" else api.dataset_info
 
-    def info() -> tuple[str, tuple[ResolvedFile, ...], str | None]:
+    def info() -> Repository:
         found = ask(repository, revision=revision, files_metadata=True, timeout=_TIMEOUT_SECONDS)
         files = tuple(
             ResolvedFile(
@@ -33,8 +42,9 @@ def list_repository(
             )
             for item in found.siblings or ()
         )
-        card = found.card_data
-        return str(found.sha), files, None if card is None else card.get("license")
+        counted = getattr(found, "safetensors", None)
+        licence = None if found.card_data is None else license_name(found.card_data.get("license"))
+        return Repository(str(found.sha), files, licence, None if counted is None else counted.total)
 
     return told(f"hf://{repository}", revision, info)
 
@@ -48,7 +58,7 @@ class Commit:
     revision: str
 
 
-def download(commit: Commit, files: Sequence[ResolvedFile], into: Path, secret: Path | None) -> None:
+def download(commit: Commit, files: Sequence[ResolvedFile], into: Path, token: str | None) -> None:
     """Bring files of a repository at a commit into a folder, several at once, resumable."""
     from huggingface_hub import snapshot_download
 
@@ -59,11 +69,12 @@ def download(commit: Commit, files: Sequence[ResolvedFile], into: Path, secret: 
             revision=commit.revision,
             local_dir=into,
             allow_patterns=[file.path for file in files],
-            token=secret_value(secret, "token"),
+            token=token,
             etag_timeout=_TIMEOUT_SECONDS,
         )
 
-    told(f"hf://{commit.repository}", commit.revision, fetch)
+    with disk_full_is_told(into):
+        told(f"hf://{commit.repository}", commit.revision, fetch)
 
 
 def told(where: str, revision: str | None, ask: Callable[[], _Result]) -> _Result:
@@ -80,16 +91,17 @@ def told(where: str, revision: str | None, ask: Callable[[], _Result]) -> _Resul
         ) from error
     except errors.RevisionNotFoundError as error:
         hint = "Name a branch, tag or commit of that repository, or leave revision out for its main branch."
-        raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, f"{where} has no revision {revision!r}", hint) from error
+        raise SourceAbsent(f"{where} has no revision {revision!r}", hint) from error
     except errors.RepositoryNotFoundError as error:
         hint = "Check the name; a private repository needs a Secret with the key token."
-        raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, f"{where} does not exist or is private", hint) from error
+        raise SourceAbsent(f"{where} does not exist or is private", hint) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         denied = status in (401, 403)
         failure = FailureClass.ACCESS_DENIED if denied else FailureClass.SOURCE_UNAVAILABLE
         raise StageFailure(failure, f"{where}: the hub answered {status}") from error
-    except (errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError, httpx.HTTPError, OSError) as error:
+    # No other OSError: a full disk, or a folder that may not be written, is not the hub's absence.
+    except (errors.LocalEntryNotFoundError, httpx.HTTPError, ConnectionError, TimeoutError) as error:
         hint = "Check the network and HF_ENDPOINT; the same command goes on where it stopped."
         message = f"{where}: the hub cannot be reached ({type(error).__name__})"
         raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, message, hint) from error

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.resolve import hub, web
+from tunesmith.resolve import archives, buckets, hub, web
 from tunesmith.resolve.digests import file_digest
+from tunesmith.resolve.failures import SourceAbsent
 from tunesmith.resolve.uri import Scheme, Source, local_path
-from tunesmith.store import open_store
+from tunesmith.secrets import secret_key
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ResolvedFile
 from tunesmith_api.stages import StoreLocation
@@ -26,34 +27,56 @@ class Access:
     ca_secret: str | None = None
 
     @property
-    def folder(self) -> Path | None:
-        """The folder of the named Secret."""
-        return None if self.secrets is None or self.secret is None else self.secrets / self.secret
+    def token(self) -> str | None:
+        """The named Secret's token; `SecretMissing` where it is named and not there, never another one's rights."""
+        return secret_key(self.secret, "token", self.secrets)
+
+    def bucket(self, source: Source) -> StoreLocation:
+        """How the bucket of an ``s3://`` source is reached."""
+        return StoreLocation(
+            uri=f"s3://{source.place}",
+            endpoint=self.endpoint,
+            region=self.region,
+            secret=self.secret,
+            ca_secret=self.ca_secret,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of a ``model`` or ``dataset`` with what pins them: a commit of a hub, and a digest for each file."""
+    """The files of a ``model`` or ``dataset`` with what pins them: a commit of a hub, and a digest for each file.
+
+    `license` and `parameters` (of a model's safetensors) are what a hub says of them. `folder` is where the files lie
+    already, on this machine.
+    """
 
     kind: str
     revision: str | None
     files: tuple[ResolvedFile, ...]
     license: str | None = None
+    parameters: int | None = None
+    folder: Path | None = None
 
 
 def list_source(source: Source, kind: str, revision: str | None, access: Access) -> Listing:
     """What a source holds. `kind` is ``model`` or ``dataset``; raises `SourceUnavailable`, `AccessDenied`."""
     if source.scheme is Scheme.HF:
-        found = hub.list_repository(source.place, kind, revision, access.folder)
-        return Listing(kind, *found)
+        found = hub.list_repository(source.place, kind, revision, access.token)
+        return Listing(kind, found.revision, found.files, found.license, found.parameters)
     if source.scheme is Scheme.S3:
-        return Listing(kind, None, _list_bucket(source, access))
-    if source.scheme is Scheme.HTTPS:
-        return Listing(kind, None, (web.describe(source.uri, access.folder),))
+        return Listing(kind, None, buckets.list_bucket(source, access.bucket(source), access.secrets))
+    if source.scheme is Scheme.HTTPS and kind == "dataset":
+        return Listing(kind, None, (web.describe(source, access.token),))
     if source.scheme is Scheme.PVC:
         message = f"{source.uri} names a claim of a cluster, which is not mounted here"
         raise StageFailure(FailureClass.SPEC_INVALID, message, "On one machine use a file:// source.")
-    return Listing(kind, None, _list_disk(source, access.base))
+    path = _path_here(source, access)
+    return Listing(kind, None, _list_disk(source, path), folder=_folder(path))
+
+
+def folder_here(source: Source, access: Access) -> Path | None:
+    """Where a model's files lie on this machine, an archive unpacked; None where they have to be fetched one by one."""
+    return _folder(_path_here(source, access)) if source.scheme in (Scheme.FILE, Scheme.HTTPS) else None
 
 
 def fetch(source: Source, listing: Listing, wanted: Sequence[ResolvedFile], into: Path, access: Access) -> None:
@@ -61,75 +84,57 @@ def fetch(source: Source, listing: Listing, wanted: Sequence[ResolvedFile], into
     into.mkdir(parents=True, exist_ok=True)
     if source.scheme is Scheme.HF:
         at = hub.Commit(source.place, listing.kind, listing.revision or "main")
-        hub.download(at, wanted, into, access.folder)
+        hub.download(at, wanted, into, access.token)
         return
     for file in wanted:
         target = into / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.scheme is Scheme.S3:
-            _fetch_object(source, file, target, access)
-        elif source.scheme is Scheme.HTTPS:
-            web.download(source.uri, target, access.folder)
+            buckets.fetch_object(source, file, target, access.bucket(source), access.secrets)
+        elif listing.folder is None:
+            _download(source, file, target, access)
         else:
             target.unlink(missing_ok=True)
-            target.symlink_to(_on_disk(source, file, access.base).resolve())
+            target.symlink_to((listing.folder / file.path).resolve())
 
 
 def matching(files: Sequence[ResolvedFile], patterns: Sequence[str]) -> tuple[ResolvedFile, ...]:
     """The files at the top of a source whose names match one of the shell patterns."""
-    return tuple(file for file in files if any(fnmatch.fnmatchcase(file.path, pattern) for pattern in patterns))
+    return tuple(
+        file
+        for file in files
+        # '*' of fnmatch matches '/' too.
+        if "/" not in file.path and any(fnmatch.fnmatchcase(file.path, pattern) for pattern in patterns)
+    )
 
 
-def _on_disk(source: Source, file: ResolvedFile, base: Path) -> Path:
-    path = local_path(source, base)
-    return path / file.path if path.is_dir() else path
+def _download(source: Source, file: ResolvedFile, target: Path, access: Access) -> None:
+    if file.digest == web.UNKNOWN_VERSION or not target.exists():
+        web.download(source, target, access.token)
 
 
-def _list_disk(source: Source, base: Path) -> tuple[ResolvedFile, ...]:
-    path = local_path(source, base)
+def _path_here(source: Source, access: Access) -> Path:
+    if source.scheme is Scheme.HTTPS:
+        return archives.unpacked(source, access.token)
+    path = local_path(source, access.base)
+    if not path.exists():
+        raise SourceAbsent(f"{source.uri}: there is no file or folder {path}", "Correct the path.")
+    return path
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _list_disk(source: Source, path: Path) -> tuple[ResolvedFile, ...]:
     if path.is_file():
         return (ResolvedFile(path=path.name, size=path.stat().st_size, digest=file_digest(path)),)
-    if not path.is_dir():
-        raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, f"{source.uri}: there is no file or folder {path}")
-    return tuple(
-        ResolvedFile(path=file.relative_to(path).as_posix(), size=file.stat().st_size, digest=file_digest(file))
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
-
-
-def _bucket(source: Source, access: Access) -> StoreLocation:
-    return StoreLocation(
-        uri=f"s3://{source.place}",
-        endpoint=access.endpoint,
-        region=access.region,
-        secret=access.secret,
-        ca_secret=access.ca_secret,
-    )
-
-
-def _list_bucket(source: Source, access: Access) -> tuple[ResolvedFile, ...]:
-    store = open_store(_bucket(source, access), access.secrets)
-    name = source.path.rstrip("/")
-    found = [stat] if (stat := store.stat(name)) else list(store.list(name))
-    if not found:
-        raise StageFailure(
-            FailureClass.SOURCE_UNAVAILABLE, f"{source.uri}: there is no such object and nothing below it"
+    try:
+        return tuple(
+            ResolvedFile(path=file.relative_to(path).as_posix(), size=file.stat().st_size, digest=file_digest(file))
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
         )
-    single = len(found) == 1 and found[0].name == name
-    return tuple(
-        ResolvedFile(
-            path=Path(name).name if single else item.name.removeprefix(name + "/"),
-            size=item.size,
-            # S3's own identity of a version without versioning: when it was written. A later write is another source.
-            digest=f"modified:{item.modified.isoformat()}",
-        )
-        for item in sorted(found, key=lambda item: item.name)
-    )
-
-
-def _fetch_object(source: Source, file: ResolvedFile, target: Path, access: Access) -> None:
-    store = open_store(_bucket(source, access), access.secrets)
-    name = source.path.rstrip("/")
-    single = Path(name).name == file.path and store.stat(name) is not None
-    store.get_file(name if single else f"{name}/{file.path}", target)
+    except PermissionError as error:
+        message = f"{source.uri}: this user may not read {error.filename}"
+        raise StageFailure(FailureClass.ACCESS_DENIED, message, "Change the file's rights.") from error

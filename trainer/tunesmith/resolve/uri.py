@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tunesmith_api.failures import FailureClass, StageFailure
 
@@ -25,6 +26,22 @@ class Source:
     place: str
     path: str
     uri: str
+
+    @property
+    def told(self) -> str:
+        """The URI as it may be said and recorded: the query of an address can be a signature (a presigned one is)."""
+        if self.scheme is not Scheme.HTTPS:
+            return self.uri
+        parts = urlsplit(self.uri)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def portable(uri: str) -> bool:
+    """Whether an address means the same on another machine: a path of this one says nothing there, and too much (P37).
+
+    `uri` is one that has a scheme.
+    """
+    return uri.startswith(("hf://", "https://", "s3://"))
 
 
 def parse_source(uri: str) -> Source:

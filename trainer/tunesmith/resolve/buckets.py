@@ -1,0 +1,71 @@
+"""Sources in a bucket of an S3 service: what lies there, and its objects; failures speak of the source, not a store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunesmith.resolve.failures import SourceAbsent
+from tunesmith.resolve.uri import Source
+from tunesmith.store import NotFoundInStoreError, open_store
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.resolved import ResolvedFile
+from tunesmith_api.stages import StoreLocation
+
+# What a failure of the service is called where it is asked for a source.
+_OF_A_SOURCE = {
+    FailureClass.STORE_UNAVAILABLE: FailureClass.SOURCE_UNAVAILABLE,
+    FailureClass.STORE_FULL: FailureClass.SOURCE_UNAVAILABLE,
+    FailureClass.ARTIFACT_CORRUPT: FailureClass.SOURCE_UNAVAILABLE,
+}
+_HINTS = {
+    FailureClass.SOURCE_UNAVAILABLE: "Check the source's endpoint and that this machine can reach it; the authority of "
+    "a certificate of its own belongs into the source's Secret as 'ca.crt'.",
+    FailureClass.SECRET_MISSING: "Name a Secret with accessKey and secretKey in the source's secretRef, or set "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+}
+
+
+def list_bucket(source: Source, location: StoreLocation, secrets: Path | None) -> tuple[ResolvedFile, ...]:
+    """The object that a source names, or all below it; `SourceAbsent` if there is none."""
+    name = source.path.rstrip("/")
+    with _told_of(source):
+        store = open_store(location, secrets)
+        found = [stat] if (stat := store.stat(name)) else list(store.list(name))
+    if not found:
+        raise SourceAbsent(f"{source.uri}: there is no such object and nothing below it")
+    single = len(found) == 1 and found[0].name == name
+    return tuple(
+        ResolvedFile(
+            path=Path(name).name if single else item.name.removeprefix(name + "/"),
+            size=item.size,
+            # S3's own identity of a version without versioning: when it was written. A later write is another source.
+            digest=f"modified:{item.modified.isoformat()}",
+        )
+        for item in sorted(found, key=lambda item: item.name)
+    )
+
+
+def fetch_object(
+    source: Source, file: ResolvedFile, target: Path, location: StoreLocation, secrets: Path | None
+) -> None:
+    """Bring one object of a listed source to `target`, which appears only when whole."""
+    name = source.path.rstrip("/")
+    with _told_of(source):
+        store = open_store(location, secrets)
+        single = Path(name).name == file.path and store.stat(name) is not None
+        store.get_file(name if single else f"{name}/{file.path}", target)
+
+
+@contextmanager
+def _told_of(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except NotFoundInStoreError as error:
+        raise SourceAbsent(f"{source.uri}: {error}") from error
+    except StageFailure as error:
+        failure = _OF_A_SOURCE.get(error.failure, error.failure)
+        message = error.message.replace("the store's Secret", "the Secret").replace("the store ", "")
+        # The S3 SDK's error below: a bucket that the service does not know is a wrong address, not an absent service.
+        if getattr(error.__cause__, "code", None) == "NoSuchBucket":
+            raise SourceAbsent(f"{source.uri}: {message}", "Check the bucket's name.") from error
+        raise StageFailure(failure, f"{source.uri}: {message}", _HINTS.get(failure, error.hint)) from error

@@ -1,0 +1,37 @@
+"""Failures of sources that need more than their class: reached and not there, no longer the same, no room for it."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunesmith_api.failures import FailureClass, StageFailure
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT}
+
+
+class SourceAbsent(StageFailure):
+    """The place answered, and what the manifest names is not there: trying elsewhere or again will not find it."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(FailureClass.SOURCE_UNAVAILABLE, message, hint)
+
+
+def changed(where: str, what: str = "") -> StageFailure:
+    """The failure of a source that is no longer what a job was made for; `what` names the file."""
+    return StageFailure(
+        FailureClass.SOURCE_UNAVAILABLE,
+        f"{where} has changed since this job was made" + (f" ({what})" if what else ""),
+        "Make a new job (another name or another output folder) to use the new content.",
+    )
+
+
+@contextmanager
+def disk_full_is_told(folder: Path) -> Iterator[None]:
+    """A download that this machine's disk cannot hold is `DiskFull`, whatever library wrote it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise StageFailure(FailureClass.DISK_FULL, f"no space left for what is downloaded into {folder}") from error
