@@ -80,3 +80,10 @@ def test_the_description_names_the_base_and_no_path():
     assert config["target_modules"] == ["a", "v"]
     assert "/scratch" not in json.dumps(config)
     assert portable_config(written, {"uri": "s3://models/base"})["base_model_name_or_path"] == "s3://models/base"
+
+
+def test_the_description_names_no_folder_of_this_machine():
+    """P37: a base that was a folder is known by its name; who published the adapter had it elsewhere."""
+    written = {"base_model_name_or_path": "/scratch/base", "target_modules": ["v"]}
+
+    assert portable_config(written, {"uri": "file:///home/me/m", "name": "m"})["base_model_name_or_path"] == "m"

@@ -4,14 +4,14 @@ import logging
 import shutil
 from pathlib import Path
 
-from tunesmith.resolve import Access, Fetched, fetch_adapter, fetch_model, resolve_dataset
-from tunesmith.resolve.uri import Scheme, parse_source
+from tunesmith.resolve import Access, Fetched, changed, fetch_adapter, fetch_model, resolve_dataset
+from tunesmith.resolve.uri import portable
 from tunesmith.store import Artifacts
-from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.resolved import Resolved, ResolvedDataset
+from tunesmith_api.resolved import Resolved, ResolvedDataset, ResolvedFile
 from tunesmith_api.schema import Api
 from tunesmith_api.spec import Dataset, Evaluation, Model
-from tunesmith_api.stages import ArtifactReference, Kind, StageRequest
+from tunesmith_api.stages import ArtifactReference, Kind, Stage, StageRequest
+from tunesmith_trainer.made import made_by
 
 log = logging.getLogger(__name__)
 
@@ -55,28 +55,37 @@ def _mirror(
         model = told.resolved.model
         log.info("mirroring %s (%.2f GB) into the store", model.uri, model.dimensions.bytes / 1e9)
         fetch_model(told.model, model, folder, access)
+        files = model.files
         meta = {"name": model.name, "uri": model.uri, "revision": model.revision, "digest": model.digest}
-        source = told.model.source
+        meta["license"] = model.license
     else:
         adapter = told.resolved.adapter
         assert adapter is not None  # noqa: S101  # the plan has this output only then
         fetch_adapter(told.model, adapter, folder, access)
+        files = adapter.files
         meta = {"name": None, "uri": adapter.uri, "revision": adapter.revision, "digest": adapter.digest}
-        source = str(told.model.adapter)
-    # What was downloaded is ours to give away; a user's own files are only linked in scratch.
-    ours = parse_source(source).scheme is not Scheme.FILE
-    artifacts.commit(output.kind, output.key, folder, meta=meta, give=ours, replace=True)
+    if not portable(str(meta["uri"])):
+        # Jobs of others share the artifact and publish what it says: a path of this machine says nothing there (P37).
+        meta["uri"] = meta["name"]
+    _drop_others(folder, files)
+    # What was downloaded is ours to give away; a user's own files and the cache's are only linked in scratch.
+    ours = not any(path.is_symlink() for path in folder.iterdir())
+    artifacts.commit(output.kind, output.key, folder, meta=meta, made=made_by(Stage.PREPARE), give=ours, replace=True)
     shutil.rmtree(folder)
+
+
+def _drop_others(folder: Path, files: tuple[ResolvedFile, ...]) -> None:
+    """Leave the pinned files alone in a folder: the hub's library keeps locks and times of its own beside them."""
+    wanted = {folder / file.path for file in files}
+    for path in folder.rglob("*"):
+        if not path.is_dir() and path not in wanted:
+            path.unlink()
 
 
 def _lay_out(dataset: Dataset, pinned: ResolvedDataset, at: Path, access: Access) -> None:
     fetched: Fetched = resolve_dataset(dataset, access, pinned.revision)
     if fetched.resolved.digest != pinned.digest:
-        raise StageFailure(
-            FailureClass.SOURCE_UNAVAILABLE,
-            f"{dataset.source} has changed since this job was made",
-            "Make a new job (another name or another output folder) to use the new content.",
-        )
+        raise changed(pinned.uri)
     at.mkdir(parents=True, exist_ok=True)
     for file in fetched.resolved.files:
         target = at / file.path

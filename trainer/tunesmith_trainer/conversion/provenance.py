@@ -6,11 +6,9 @@ Only what enters the key stands there: no job, no time, no path of this machine,
 import re
 from typing import Any
 
+from tunesmith.resolve.uri import portable
 from tunesmith_api.settings import ConvertSettings
 from tunesmith_api.spec import Method
-
-# Schemes whose address means something on another machine.
-PORTABLE = ("hf://", "https://", "s3://")
 
 
 def base_metadata(digest: str, name: str) -> dict[str, Any]:
@@ -44,6 +42,6 @@ def _base_model(settings: ConvertSettings, name: str) -> dict[str, str]:
     if settings.base_source.startswith("hf://"):
         organization = settings.base_source.removeprefix("hf://").split("/")[0]
         found["organization"] = organization
-    if settings.base_source.startswith(PORTABLE):
+    if portable(settings.base_source):
         found["url"] = settings.base_source
     return found

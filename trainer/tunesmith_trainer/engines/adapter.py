@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.resolve.uri import portable
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import LoraSettings
 
@@ -102,7 +103,8 @@ def portable_config(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[
 
     `base` is what the base artifact's manifest says of it ("uri", "revision", "name").
     """
-    uri = str(base.get("uri") or base.get("name") or "")
+    uri = str(base.get("uri") or "")
+    uri = uri if portable(uri) else str(base.get("name") or "")
     return {
         **config,
         # On the hub the reference is the repository's name; every other source is named by its URI.

@@ -1,0 +1,127 @@
+"""The first step of prepare: mirrored is what was pinned, with what made it and without a path of this machine."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.servers import minio_server
+from tunesmith.resolve import Access, resolve
+from tunesmith.store import Artifacts, FolderStore, Manifest
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.spec import JobSpec
+from tunesmith_api.stages import ArtifactReference, JobReference, Kind, Stage, StageRequest, StoreLocation
+from tunesmith_trainer.gather import gather
+
+CONFIG = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 32}
+FILES = {
+    "config.json": json.dumps(CONFIG),
+    "model.safetensors": "weights",
+    "tokenizer.json": "{}",
+    "README.md": "---\nlicense: mit\n---\n",
+    "adapter/adapter_config.json": "{}",
+    "adapter/adapter_model.safetensors": "adapter",
+}
+
+
+class Prepared:
+    """A job whose sources are pinned, a store for it, and its `gather`."""
+
+    def __init__(self, folder: Path, access: Access, spec: dict[str, Any]) -> None:
+        self.folder, self.access = folder, access
+        (folder / "rows.jsonl").write_text("{}\n")
+        self.spec = JobSpec.model_validate({"datasets": [{"source": "file://rows.jsonl"}]} | spec)
+        self.resolved = resolve(self.spec, access)
+        self.artifacts = Artifacts(FolderStore(folder / "store"), "default")
+
+    def gather(self) -> dict[Kind, Manifest | None]:
+        """Carry it out; what is in the store then."""
+        outputs = tuple(ArtifactReference(kind=kind, key="k" * 64) for kind in (Kind.BASE, Kind.ADAPTER))
+        wanted = outputs if self.resolved.adapter else outputs[:1]
+        told = {
+            "model": self.spec.model.to_json_dict(),
+            "datasets": [dataset.to_json_dict() for dataset in self.spec.datasets],
+            "evaluation": self.spec.evaluation.to_json_dict(),
+            "resolved": self.resolved.to_json_dict(),
+            "folder": str(self.access.base),
+        }
+        told |= {"endpoint": self.access.endpoint} if self.access.endpoint else {}
+        request = StageRequest(
+            stage=Stage.PREPARE,
+            job=JobReference(name="test", namespace="default", uid="0"),
+            store=StoreLocation(uri=str(self.folder / "store")),
+            outputs=wanted,
+            execution=told,
+            secrets=None if self.access.secrets is None else str(self.access.secrets),
+        )
+        gather(request, self.artifacts, self.folder / "scratch")
+        return {output.kind: self.artifacts.find(output.kind, output.key) for output in wanted}
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Prepared:
+    """A model and an adapter in folders of a user."""
+    for name, text in FILES.items():
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_text(text)
+    model = {"source": "file://model", "adapter": f"file://{tmp_path}/model/adapter"}
+    return Prepared(tmp_path, Access(tmp_path), {"model": model})
+
+
+def test_what_is_mirrored_says_what_it_is(prepared: Prepared) -> None:
+    """The licence for the card and what made it (contract 3), but no path of this machine (P37)."""
+    found = prepared.gather()
+    base, adapter = found[Kind.BASE], found[Kind.ADAPTER]
+    assert base is not None
+    assert adapter is not None
+
+    assert {file.path for file in base.files} == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert base.meta["license"] == "mit"
+    assert base.meta["name"] == base.meta["uri"] == "model"
+    assert str(prepared.folder) not in base.model_dump_json() + adapter.model_dump_json()
+    assert all(manifest.made["tunesmith"] and manifest.made["time"] for manifest in (base, adapter))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "adapter/adapter_model.safetensors"])
+@pytest.mark.parametrize("change", ["other bytes", "", None])
+def test_a_model_that_changed_is_not_stored_under_the_old_key(
+    prepared: Prepared, name: str, change: str | None
+) -> None:
+    """Every job with the true old model would train on it, under the old digest."""
+    path = prepared.folder / "model" / name
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change)
+    with pytest.raises(StageFailure, match=path.name) as caught:
+        prepared.gather()
+
+    assert caught.value.failure is FailureClass.SOURCE_UNAVAILABLE
+    assert prepared.artifacts.find(Kind.ADAPTER if "/" in name else Kind.BASE, "k" * 64) is None
+
+
+def test_a_model_in_a_bucket_that_changed_is_not_stored(tmp_path: Path) -> None:
+    """S3 tells versions by time: what was written since it was pinned is another model, of the same size too."""
+    with minio_server(tmp_path / "minio") as server:
+        server.write_secret(tmp_path / "secrets" / "own")
+
+        def upload(name: str, text: str) -> None:
+            (tmp_path / "file").write_text(text)
+            server.client().fput_object(server.bucket, f"models/m/{name}", str(tmp_path / "file"))
+
+        for name, text in FILES.items():
+            upload(name, text)
+        model = {"source": f"s3://{server.bucket}/models/m", "secretRef": {"name": "own"}}
+        access = Access(tmp_path, tmp_path / "secrets", endpoint=server.endpoint)
+        prepared = Prepared(tmp_path, access, {"model": model})
+        base = prepared.gather()[Kind.BASE]
+        assert base is not None
+        assert base.meta["uri"] == f"s3://{server.bucket}/models/m"
+
+        again = Prepared(tmp_path, access, {"model": model})
+        again.artifacts = Artifacts(FolderStore(tmp_path / "other"), "default")
+        upload("model.safetensors", FILES["model.safetensors"].upper())
+        with pytest.raises(StageFailure, match=r"has changed since this job was made \(model\.safetensors\)"):
+            again.gather()
+        assert again.artifacts.find(Kind.BASE, "k" * 64) is None
