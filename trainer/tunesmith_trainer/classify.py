@@ -8,19 +8,30 @@ from tunesmith_api.failures import FailureClass, StageFailure
 log = logging.getLogger(__name__)
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT}
+_KNOWN = {
+    "MemoryError": (FailureClass.OUT_OF_MEMORY, "this machine ran out of memory"),
+    # torch's, named so that torch need not be imported here
+    "OutOfMemoryError": (FailureClass.OUT_OF_MEMORY_GPU, "the GPU ran out of memory"),
+    "KeyboardInterrupt": (FailureClass.INTERRUPTED, "interrupted"),
+}
 
 
 def classified(error: BaseException) -> StageFailure:
     """The failure that `error` stands for; what nobody foresaw is `Internal`, with its traceback in the log."""
     if isinstance(error, StageFailure):
         return error
-    if isinstance(error, MemoryError):
-        return StageFailure(FailureClass.OUT_OF_MEMORY, "this machine ran out of memory")
+    if isinstance(error, ImportError) and not (error.name or "tunesmith").startswith("tunesmith"):
+        return _package_missing(error)
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return StageFailure(FailureClass.DISK_FULL, f"no space left for {error.filename or 'the scratch folder'}")
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, named so that torch need not be imported here
-        return StageFailure(FailureClass.OUT_OF_MEMORY_GPU, "the GPU ran out of memory")
-    if isinstance(error, KeyboardInterrupt):
-        return StageFailure(FailureClass.INTERRUPTED, "interrupted")
+    for kind, (failure, message) in _KNOWN.items():
+        if any(each.__name__ == kind for each in type(error).__mro__):
+            return StageFailure(failure, message)
     log.error("unforeseen", exc_info=error)
     return StageFailure(FailureClass.INTERNAL, f"{type(error).__name__}: {error}"[:500])
+
+
+def _package_missing(error: ImportError) -> StageFailure:
+    """The base install has the command line and none of the heavy packages (docs/installation.md)."""
+    hint = "Install what training and measuring need: pip install 'tunesmith[trainer]'"
+    return StageFailure(FailureClass.TOOLS_MISSING, f"the Python package {error.name} is missing or broken here", hint)

@@ -140,6 +140,9 @@ def _load(folder: Path) -> tuple[Any, bool]:
     try:
         raw = Raw.from_file(str(file))
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (StageFailure, ImportError):
+        # A signal's, which is no fault of the tokenizer; a package that is missing is none either.
+        raise
     # The loaders raise whatever their parsers raise.
     except Exception as error:
         raise _invalid(f"has a tokenizer that cannot be loaded: {error}", "Download the model again.") from error
