@@ -268,13 +268,19 @@ def test_a_local_model_is_pinned_by_its_bytes(tmp_path: Path) -> None:
     [
         ("file://nowhere.jsonl", FailureClass.SOURCE_UNAVAILABLE),
         ("pvc://claim/rows.jsonl", FailureClass.SPEC_INVALID),
+        ("s3://b/rows.jsonl", FailureClass.SPEC_INVALID),
+        ("s3://bucket/", FailureClass.SPEC_INVALID),
         ("https://127.0.0.1:9/rows.jsonl", FailureClass.SOURCE_UNAVAILABLE),
         ("file://picture.png", FailureClass.DATASET_INVALID),
     ],
 )
-def test_rows_that_cannot_be_had_say_why(tmp_path: Path, source: str, failure: FailureClass) -> None:
+def test_rows_that_cannot_be_had_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, failure: FailureClass
+) -> None:
     """Absent, of another world, unreachable, or no rows at all."""
     (tmp_path / "picture.png").write_bytes(b"png")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
 
     with pytest.raises(StageFailure) as caught:
         resolve_dataset(Dataset(source=source), Access(tmp_path))

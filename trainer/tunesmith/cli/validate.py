@@ -1,25 +1,46 @@
-"""``tunesmith validate``: the manifest, and the dataset where it can be reached; nothing is trained."""
+"""``tunesmith validate``: the manifest, and its sources where they can be reached; nothing is trained."""
 
 import json
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
 from tunesmith.cli.errors import WRONG, tell
+from tunesmith.cli.rows import check_rows
 from tunesmith.cli.run import Manifest
+from tunesmith.kubernetes_yaml import read_documents
 from tunesmith.local.job import Wanted, source_access, store_location
-from tunesmith.manifest import ManifestInvalid, load_manifest
-from tunesmith.resolve import resolve
+from tunesmith.manifest import ManifestInvalid, load_manifest, render
+from tunesmith.problems import Path as Field
+from tunesmith.problems import Problem, spell
+from tunesmith.resolve import Fetched, SourceAbsent, resolve_adapter, resolve_dataset, resolve_model
+from tunesmith.resolve.uri import Scheme
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.spec import FineTuneJob
+from tunesmith_api.spec import Dataset, FineTuneJob
 
 Json = Annotated[bool, typer.Option("--json", help="Write the problems as JSON.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Look at the manifest only, not at its sources.")]
 
-# Sources that cannot be reached from here may well be reachable where the job runs.
-_ELSEWHERE = {FailureClass.SOURCE_UNAVAILABLE, FailureClass.ACCESS_DENIED, FailureClass.SECRET_MISSING}
+# Sources that cannot be reached from here may well be reachable where the job runs, and the rows be checked there.
+_ELSEWHERE = {
+    FailureClass.SOURCE_UNAVAILABLE,
+    FailureClass.ACCESS_DENIED,
+    FailureClass.SECRET_MISSING,
+    FailureClass.TOOLS_MISSING,
+}
+# What a source turned out to be can be wrong; all else (a full disk, a defect) is no fault of the manifest.
+_WRONG = {
+    FailureClass.SPEC_INVALID,
+    FailureClass.MODEL_INVALID,
+    FailureClass.DATASET_INVALID,
+    FailureClass.DATASET_TOO_SMALL,
+}
+_Found = TypeVar("_Found")
 
 
 def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False) -> None:
@@ -28,24 +49,28 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
     Example: `tunesmith validate job.yaml`
     """
     console = Console(stderr=as_json)
+    looked = _Looked()
     try:
         job = load_manifest(manifest)
-        notes = [] if offline else _check_sources(job, manifest)
     except ManifestInvalid as error:
-        _refuse(error, [vars_of(problem) for problem in error.problems], console, as_json=as_json)
-    except StageFailure as error:
-        _refuse(
-            error,
-            [{"path": "spec", "line": None, "what": error.message, "right": error.hint}],
-            console,
-            as_json=as_json,
-        )
+        if not as_json:
+            tell(error, console)
+        looked.problems += error.problems
+    else:
+        if not offline:
+            looked = _look(job, manifest)
+        if looked.problems and not as_json:
+            console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True, highlight=False, markup=False)
     if as_json:
-        sys.stdout.write(json.dumps({"valid": True, "problems": [], "notes": notes}) + "\n")
-        return
-    for note in notes:
-        console.print(note, soft_wrap=True, highlight=False)
-    console.print(f"{manifest}: {job.metadata.name} is valid.", highlight=False)
+        problems = [vars_of(problem) for problem in looked.problems]
+        sys.stdout.write(json.dumps({"valid": not problems, "problems": problems, "notes": looked.notes}) + "\n")
+    else:
+        for note in looked.notes:
+            console.print(note, soft_wrap=True, highlight=False, markup=False)
+    if looked.problems:
+        raise typer.Exit(WRONG)
+    if not as_json:
+        console.print(f"{manifest}: {job.metadata.name} is valid.", soft_wrap=True, highlight=False)
 
 
 def vars_of(problem: object) -> dict[str, object]:
@@ -53,22 +78,56 @@ def vars_of(problem: object) -> dict[str, object]:
     return {name: getattr(problem, name) for name in ("path", "what", "right", "line")}
 
 
-def _check_sources(job: FineTuneJob, manifest: Manifest) -> list[str]:
+@dataclass(slots=True)
+class _Looked:
+    """What was found wrong, and what there is to say beside it; `lines` are the manifest's, by field."""
+
+    lines: dict[Field, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def at(self, place: Field, uri: str, look: Callable[[], _Found]) -> _Found | None:
+        """What `look` finds at a source, None where it is wrong or cannot be looked at from here."""
+        if uri.startswith(f"{Scheme.PVC}://"):
+            self.notes.append(f"Not checked from here: {uri} is a claim of a cluster.")
+            return None
+        try:
+            return look()
+        except StageFailure as error:
+            if isinstance(error, SourceAbsent) or error.failure in _WRONG:
+                self.wrong(place, f"{error.failure.value}: {error.message}", error.hint)
+            elif error.failure in _ELSEWHERE:
+                self.notes.append(f"Not checked from here: {error.message}. {error.hint}")
+            else:
+                raise
+        return None
+
+    def wrong(self, place: Field, what: str, right: str = "") -> None:
+        """One more problem, with the line of the field or, where it is absent, of what holds it."""
+        known = (self.lines.get(place[:end]) for end in range(len(place), 0, -1))
+        line = next((line for line in known if line is not None), None)
+        self.problems.append(Problem(spell(place), what, right, line))
+
+
+def _look(job: FineTuneJob, manifest: Path) -> _Looked:
+    """Each source by itself: one that is away keeps nobody from seeing what is wrong with the others."""
+    looked = _Looked(read_documents(manifest.read_text(encoding="utf-8"))[0].lines)
     access = source_access(manifest, store_location(job, Wanted(manifest)))
-    try:
-        resolved = resolve(job.spec, access)
-    except StageFailure as error:
-        if error.failure not in _ELSEWHERE:
-            raise
-        return [f"Not checked from here: {error.message}. {error.hint}"]
-    from tunesmith.cli.rows import check_rows
-
-    return check_rows(job, resolved, access)
-
-
-def _refuse(error: StageFailure, problems: list[dict[str, object]], console: Console, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps({"valid": False, "problems": problems}) + "\n")
-    else:
-        tell(error, console)
-    raise typer.Exit(WRONG)
+    named = job.spec.model
+    model = looked.at(("spec", "model", "source"), named.source, lambda: resolve_model(named, access))
+    if named.adapter is not None:
+        looked.at(("spec", "model", "adapter"), named.adapter, lambda: resolve_adapter(named, access))
+    datasets: dict[Field, Dataset] = {("spec", "datasets", at): each for at, each in enumerate(job.spec.datasets)}
+    if job.spec.evaluation.dataset is not None:
+        datasets["spec", "evaluation", "dataset"] = job.spec.evaluation.dataset
+    fetched: dict[Field, Fetched] = {}
+    for place, dataset in datasets.items():
+        found = looked.at((*place, "source"), dataset.source, lambda dataset=dataset: resolve_dataset(dataset, access))  # type: ignore[misc]
+        if found is not None:
+            fetched[place] = found
+    if len(fetched) == len(datasets):
+        rows = looked.at(("spec", "datasets"), "", lambda: check_rows(job, model, fetched))
+        for place, what in () if rows is None else rows.problems:
+            looked.wrong((*place, "source") if len(place) > 2 else place, f"DatasetInvalid: {what}")  # noqa: PLR2004
+        looked.notes += () if rows is None else rows.notes
+    return looked

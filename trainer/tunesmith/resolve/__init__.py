@@ -26,6 +26,7 @@ __all__ = [
     "fetch_adapter",
     "fetch_model",
     "resolve",
+    "resolve_adapter",
     "resolve_dataset",
     "resolve_model",
 ]
@@ -46,7 +47,7 @@ def resolve(spec: JobSpec, access: Access) -> Resolved:
         model=resolve_model(spec.model, access),
         datasets=tuple(resolve_dataset(dataset, access).resolved for dataset in spec.datasets),
         evaluation=None if held_out is None else resolve_dataset(held_out, access).resolved,
-        adapter=None if spec.model.adapter is None else _resolve_adapter(spec.model, access),
+        adapter=None if spec.model.adapter is None else resolve_adapter(spec.model, access),
     )
 
 
@@ -74,6 +75,16 @@ def resolve_model(model: Model, access: Access) -> ResolvedModel:
         files=files,
         license=listing.license or model_facts.license_name(front_matter(texts.get("README.md")).get("license")),
     )
+
+
+def resolve_adapter(model: Model, access: Access) -> ResolvedDataset:
+    """The files of the adapter that a model is named with, pinned; raises as `resolve`."""
+    source = parse_source(str(model.adapter))
+    listing = list_source(source, "model", None, _with_secret(access, model.secret_ref))
+    model_facts.check_adapter(source.told, listing.files)
+    files = matching(listing.files, model_facts.ADAPTER_FILES)
+    size = sum(file.size for file in files)
+    return ResolvedDataset(uri=source.told, digest=combined(files), size=size, revision=listing.revision, files=files)
 
 
 def fetch_model(model: Model, pinned: ResolvedModel, into: Path, access: Access) -> None:
@@ -108,15 +119,6 @@ def resolve_dataset(dataset: Dataset, access: Access, revision: str | None = Non
     digest = files[0].digest if len(files) == 1 else combined(files)
     size = sum(file.size for file in files)
     return Fetched(ResolvedDataset(uri=where, digest=digest, size=size, revision=listing.revision, files=files), folder)
-
-
-def _resolve_adapter(model: Model, access: Access) -> ResolvedDataset:
-    source = parse_source(str(model.adapter))
-    listing = list_source(source, "model", None, _with_secret(access, model.secret_ref))
-    model_facts.check_adapter(source.told, listing.files)
-    files = matching(listing.files, model_facts.ADAPTER_FILES)
-    size = sum(file.size for file in files)
-    return ResolvedDataset(uri=source.told, digest=combined(files), size=size, revision=listing.revision, files=files)
 
 
 def _counted(listing: Listing, weights: Sequence[ResolvedFile]) -> int | None:

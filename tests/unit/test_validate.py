@@ -1,0 +1,140 @@
+"""`tunesmith validate` names the field and line of what is wrong, looks at every source, and tells wrong from away."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.hub import serving_hub
+from support.runs import Ran, tunesmith
+
+CONFIG = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 32}
+MODEL = {"config.json": json.dumps(CONFIG), "model.safetensors": "x", "tokenizer.json": "{}"}
+ROWS = "".join(json.dumps({"prompt": f"What is {n} squared?", "completion": f"{n * n}."}) + "\n" for n in range(60))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model and rows that are all right."""
+    (tmp_path / "model").mkdir()
+    for name, text in MODEL.items():
+        (tmp_path / "model" / name).write_text(text)
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    return tmp_path
+
+
+def checked(folder: Path, *more: str, environment: dict[str, str] | None = None, **spec: Any) -> Ran:
+    """Validate a manifest of these fields; its lines are those of the dumped text."""
+    fields = {"model": {"source": "file://model"}, "datasets": [{"source": "file://rows.jsonl"}]} | spec
+    job = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "j"}, "spec": fields}
+    (folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
+    own = {"TUNESMITH_CACHE": str(folder / "cache"), "TUNESMITH_SECRETS": str(folder / "secrets")}
+    return tunesmith("validate", folder / "job.yaml", *more, **own, **(environment or {}))
+
+
+def problems(ran: Ran) -> list[tuple[str, int | None, str]]:
+    """Path, line and class of what was found."""
+    return [(each["path"], each["line"], each["what"].split(":")[0]) for each in json.loads(ran.stdout)["problems"]]
+
+
+def test_what_is_right_is_valid_and_says_what_is_there(folder: Path) -> None:
+    ran = checked(folder)
+
+    assert (ran.code, ran.stderr) == (0, "")
+    assert "Rows (PromptCompletion): read 60" in ran.stdout
+    assert "j is valid" in ran.stdout
+
+
+def test_every_source_is_looked_at_and_each_fault_has_its_place(folder: Path) -> None:
+    """A file that is not there is wrong here and everywhere (2), and hides no fault of another source."""
+    (folder / "model" / "model.safetensors").rename(folder / "model" / "pytorch_model.bin")
+    datasets = [{"source": "file://rows.jsonl"}, {"source": "file://nowhere.jsonl"}]
+    ran = checked(folder, "--json", datasets=datasets)
+
+    assert ran.code == 2
+    assert problems(ran) == [
+        ("spec.model.source", 7, "ModelInvalid"),
+        ("spec.datasets[1].source", 10, "SourceUnavailable"),
+    ]
+    text = checked(folder, datasets=datasets)
+    assert "spec.datasets[1].source (line 10): SourceUnavailable: file://nowhere.jsonl: there is no" in text.stdout
+
+
+def test_rows_are_looked_at_without_the_model(folder: Path) -> None:
+    """The model's hub is away: that is said, and the broken row of the second dataset is found all the same."""
+    (folder / "more.jsonl").write_text(ROWS.replace("What", "Why") + "{broken\n")
+    ran = checked(
+        folder,
+        "--json",
+        model={"source": "hf://org/name"},
+        datasets=[{"source": "file://rows.jsonl"}, {"source": "file://more.jsonl"}],
+        environment={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"},
+    )
+
+    assert ran.code == 2
+    assert problems(ran) == [("spec.datasets[1].source", 10, "DatasetInvalid")]
+    said = json.loads(ran.stdout)
+    assert "line 61" in said["problems"][0]["what"]
+    assert ["the hub cannot be reached" in note for note in said["notes"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "note"),
+    [
+        ({"source": "s3://own/rows.jsonl", "endpoint": "http://127.0.0.1:9", "secretRef": {"name": "s"}}, "s3://own/r"),
+        ({"source": "s3://own/rows.jsonl", "secretRef": {"name": "absent"}}, "the Secret 'absent' is not there"),
+        ({"source": "https://127.0.0.1:9/rows.jsonl"}, "no whole answer"),
+        ({"source": "pvc://claim/rows.jsonl"}, "is a claim of a cluster"),
+    ],
+)
+def test_what_is_only_away_from_here_is_not_wrong(folder: Path, dataset: dict[str, Any], note: str) -> None:
+    """It may well be there where the job runs; the store is not blamed for it."""
+    (folder / "secrets" / "s").mkdir(parents=True)
+    for key in ("accessKey", "secretKey"):
+        (folder / "secrets" / "s" / key).write_text("x")
+    ran = checked(folder, datasets=[dataset])
+
+    assert ran.code == 0, ran.stdout
+    assert "Not checked from here: " in ran.stdout
+    assert note in ran.stdout
+    assert "store" not in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"source": "hf://org/absent"}, "does not exist"),
+        ({"source": "hf://org/there", "revision": "no"}, "no revision"),
+    ],
+)
+def test_what_a_hub_says_is_not_there_is_wrong(folder: Path, model: dict[str, Any], said: str) -> None:
+    """The hub answered: asking again, or from elsewhere, will not find it."""
+    with serving_hub() as hub:
+        hub.create("org/there", {name: text.encode() for name, text in MODEL.items()})
+        ran = checked(folder, "--json", model=model, environment={"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"})
+
+    assert ran.code == 2
+    assert problems(ran) == [("spec.model.source", 7, "SourceUnavailable")]
+    assert said in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        ("ModuleNotFoundError(\"No module named 'pyarrow'\")", 0, "pip install 'tunesmith[trainer]'"),
+        ('RuntimeError("a defect")', 1, "the rows could not be checked: RuntimeError: a defect"),
+    ],
+)
+def test_a_check_that_fails_is_no_fault_of_the_manifest(folder: Path, error: str, code: int, said: str) -> None:
+    """A package that the base install lacks is a note, a crash is a failure (1); neither is a wrong manifest (2)."""
+    (folder / "broken" / "pyarrow").mkdir(parents=True)
+    (folder / "broken" / "pyarrow" / "__init__.py").write_text(f"raise {error}\n")
+    (folder / "rows.parquet").write_bytes(b"PAR1")
+    ran = checked(
+        folder, datasets=[{"source": "file://rows.parquet"}], environment={"PYTHONPATH": str(folder / "broken")}
+    )
+
+    assert ran.code == code, ran.stdout + ran.stderr
+    assert said in ran.stdout + ran.stderr
