@@ -2,11 +2,12 @@
 
 import importlib
 import logging
+import shutil
 import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +35,23 @@ log = logging.getLogger(__name__)
 LOG_FILE = "stage.log"
 
 
+# What an earlier call of the same stage may have left half fetched in its working folder, and need not fetch again.
+_FETCHED = {Stage.PREPARE: frozenset({Kind.BASE.value, Kind.ADAPTER.value})}
+
+
 @dataclass(slots=True)
 class Call:
-    """One call under way: its request, where it works, the store, and whether it is to stop."""
+    """One call under way: its request, its folders, the store, and whether it is to stop.
+
+    `fetched` keeps what was downloaded and verified; `scratch` is emptied for every call.
+    """
 
     request: StageRequest
     scratch: Path
+    fetched: Path
     artifacts: Artifacts
     interrupted: threading.Event
+    replace: bool = False
 
     @property
     def secrets(self) -> Path | None:
@@ -59,7 +69,8 @@ def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
         with _stopping(request.stage, interrupted):
             secrets = None if request.secrets is None else Path(request.secrets)
             artifacts = Artifacts(open_store(request.store, secrets), request.store.namespace)
-            result = _run(Call(request, scratch, artifacts, interrupted))
+            work = emptied(scratch / "work", _FETCHED.get(request.stage, frozenset()))
+            result = _run(Call(request, work, scratch / "inputs", artifacts, interrupted))
         code = 0
     except BaseException as error:  # noqa: BLE001  # the edge of the process: whatever it is becomes a result
         failure = classified(error)
@@ -71,10 +82,25 @@ def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
     return result.model_copy(update={"seconds": round(time.monotonic() - started, 3)}), code
 
 
+def emptied(folder: Path, keep: Collection[str] = ()) -> Path:
+    """The folder, made or without what a call that was killed left in it, but for `keep`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name in keep:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return folder
+
+
 def _run(call: Call) -> StageResult:
     request = call.request
     _keep_alive(call)
-    if not request.replace and (found := _all_there(call)) is not None:
+    found = None if request.replace else _all_there(call)
+    call.replace = request.replace or (found is not None and not _still_names(call, found[0]))
+    if found is not None and not call.replace:
         log.info("%s is in the store already", request.stage)
         if request.stage is Stage.PUBLISH:
             _announce(call)
@@ -113,13 +139,20 @@ def _keep_alive(call: Call) -> None:
 
 
 def _all_there(call: Call) -> list[Manifest] | None:
-    found = []
-    for output in call.request.outputs:
-        manifest = call.artifacts.find(output.kind, output.key)
-        if manifest is None:
-            return None
-        found.append(manifest)
-    return found
+    """The manifests of all outputs, None if one is absent; a damaged one is told before the work, not after it."""
+    found = [call.artifacts.find(output.kind, output.key) for output in call.request.outputs]
+    whole = [manifest for manifest in found if manifest is not None]
+    return whole if len(whole) == len(found) else None
+
+
+def _still_names(call: Call, publication: Manifest) -> bool:
+    """Whether a publication was made of what is in the store now: what was damaged since has other digests again."""
+    if call.request.stage is not Stage.PUBLISH:
+        return True
+    now = [call.artifacts.expect(reference.kind, reference.key).reference() for reference in call.request.inputs]
+    return {(item.kind, item.key, item.manifest_digest) for item in now} == {
+        (item.kind, item.key, item.manifest_digest) for item in publication.inputs
+    }
 
 
 def _reads(request: StageRequest) -> tuple[ArtifactReference, ...]:
@@ -129,14 +162,19 @@ def _reads(request: StageRequest) -> tuple[ArtifactReference, ...]:
     return request.inputs
 
 
+def _still_wanted(call: Call) -> tuple[ArtifactReference, ...]:
+    """The outputs without those beside the first that are in the store: the base's GGUF is made once for all jobs."""
+    first, *others = call.request.outputs
+    return (first, *(item for item in others if call.replace or not call.artifacts.holds(item.kind, item.key)))
+
+
 def _work(call: Call, manifests: Mapping[ArtifactReference, Manifest], progress: Progress) -> Work:
     only = publish.READS if call.request.stage is Stage.PUBLISH else None
     folders = {
-        reference: call.artifacts.open(reference.kind, reference.key, call.scratch / "inputs", only)
-        for reference in manifests
+        reference: call.artifacts.open(reference.kind, reference.key, call.fetched, only) for reference in manifests
     }
     return Work(
-        request=call.request,
+        request=call.request.model_copy(update={"outputs": _still_wanted(call)}),
         inputs={reference.kind: folder for reference, folder in folders.items() if reference.name is None},
         named={(ref.kind, ref.name): folder for ref, folder in folders.items() if ref.name is not None},
         meta={reference.kind: manifest.meta for reference, manifest in manifests.items()},
@@ -182,7 +220,7 @@ def _commit(call: Call, outcome: Outcome, manifests: Mapping[ArtifactReference, 
             inputs=[manifest for reference, manifest in manifests.items() if reference != output],
             made=made_by(call.request.stage),
             meta={**made.meta, "figures": headline},
-            replace=call.request.replace,
+            replace=call.replace,
             give=True,
         )
 
