@@ -1,14 +1,25 @@
 """What a user can get wrong is told by its class, place and cure, with the exit code that it should have."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.models import smollm2
-from support.runs import manifest, run_job, tunesmith
+from support.models import cut, smollm2
+from support.runs import ROWS, Running, manifest, record, run_job, tunesmith
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first two layers of SmolLM2."""
+    return cut(smollm2(), 2, tmp_path_factory.mktemp("model") / "SmolLM2-cut")
 
 
 def linked_model(target: Path) -> Path:
@@ -107,20 +118,126 @@ def test_a_store_that_is_away_is_told(tmp_path: Path) -> None:
     assert "the-secret-key" not in ran.stdout + ran.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_disk_is_told_and_leaves_nothing_half(tmp_path: Path) -> None:
-    """The store's disk is too small for the model: DiskFull or StoreFull, and no artifact that is not whole."""
-    import subprocess
+def test_a_manifest_that_is_wrong_leaves_no_trace(tmp_path: Path) -> None:
+    """Not even the output folder."""
+    job = manifest(quantizations=["Q4_KM"])
 
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(small)], check=False)
+    assert run_job(tmp_path, job).code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_and_manifest_can_be_corrected_as_the_hint_says(tmp_path: Path, small_model: Path) -> None:
+    """While nothing was made, the same output folder takes the corrected job (DatasetInvalid names the cure)."""
+    good = ROWS.read_text().splitlines()
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join([*good, '{"messages": [']))
+    job = manifest(model={"source": f"file://{small_model}"}, datasets=[{"source": f"file://{rows}"}])
+    refused = run_job(tmp_path, job)
+    assert refused.code == 1
+    assert "DatasetInvalid" in refused.stderr
+    assert "onInvalidRows" in refused.stderr
+    before = record(tmp_path)["uid"]
+
+    rows.write_text("\n".join(good))
+    job["spec"]["training"]["learningRate"] = 0.002
+    run = Running(tmp_path, job, tmp_path / "store")
+    run.until(lambda event: event["stage"] == "prepare" and event["event"] == "done")
+    run.kill_all()
+    assert record(tmp_path)["uid"] != before
+
+    job["spec"]["training"]["learningRate"] = 0.003
+    kept = run_job(tmp_path, job)
+    assert kept.code == 2
+    assert "learningRate" in kept.stderr
+    assert "another --output" in kept.stderr
+
+
+def test_fields_for_a_cluster_are_told_once(tmp_path: Path) -> None:
+    """A person who sets them here would wait for something that does not come."""
+    ran = run_job(tmp_path, manifest(priority=5, backoffLimit=2), TUNESMITH_LLAMA_CPP=str(tmp_path))
+
+    assert ran.stderr.count("Only in a cluster, and without effect here: spec.priority, spec.backoffLimit.") == 1
+
+
+def test_a_folder_with_files_of_others_is_refused(tmp_path: Path) -> None:
+    """Before anything runs: `--output .` in a project must not cost it its README."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("my project")
+    ran = run_job(tmp_path, manifest())
+
+    assert ran.code == 2
+    assert "README.md" in ran.stderr
+    assert "another --output" in ran.stderr
+    assert ran.started() == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 64 MB until it is remounted; used by the process that has it, it holds nothing."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=False)
     if mounted.returncode != 0:
-        pytest.skip("no tmpfs can be mounted here")
-    try:
-        ran = run_job(tmp_path / "run", manifest(), STORE=str(small / "store"))
-        assert ran.code == 1
-        assert "Full" in ran.stderr
-        assert not list((small / "store").rglob("manifest.json"))
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def gigabytes(said: str) -> float:
+    """How much the job needs, as the message tells."""
+    found = re.search(r"needs about ([0-9.]+) GB", said)
+    assert found is not None, said
+    return float(found[1])
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """A file that takes all of a file system but `leave` bytes."""
+    filler = disk / "filler"
+    with filler.open("wb") as file, contextlib.suppress(OSError):  # a run may take what we were about to
+        while (left := shutil.disk_usage(disk).free - leave) > 0:
+            os.posix_fallocate(file.fileno(), file.seek(0, 2), min(left, 1 << 24))
+    return filler
+
+
+def test_a_disk_that_is_too_small_or_too_full_is_told_before_the_first_stage(
+    tmp_path: Path, small_model: Path, small_disk: Path
+) -> None:
+    """DoesNotFit where it could never hold the job, DiskFull where it could; figures and cure; nothing was started."""
+    job = manifest(model={"source": f"file://{small_model}"})
+    too_small = run_job(tmp_path, job, STORE=str(small_disk / "store"))
+    assert too_small.code == 1
+    assert "DoesNotFit" in too_small.stderr
+    assert "on a disk of 0.07 GB" in too_small.stderr
+    assert "--store" in too_small.stderr
+
+    needed = gigabytes(too_small.stderr)
+    resized = f"remount,size={int(needed * 1.1e9)}"
+    subprocess.run(["mount", "-o", resized, str(small_disk)], check=True)
+    fill(small_disk, leave=int(needed * 0.5e9))
+    too_full = run_job(tmp_path, job, STORE=str(small_disk / "store"))
+    assert too_full.code == 1
+    assert "DiskFull" in too_full.stderr
+    assert f"where {needed * 0.5:.2f} GB are free" in too_full.stderr
+    assert "Free disk space" in too_full.stderr
+    assert [*too_small.started(), *too_full.started()] == []
+
+
+def test_a_disk_that_fills_up_is_told_and_leaves_nothing_half(
+    tmp_path: Path, small_model: Path, small_disk: Path
+) -> None:
+    """Somebody else takes the space while the job runs: StoreFull, no artifact that is not whole; then it goes on."""
+    subprocess.run(["mount", "-o", "remount,size=3g", str(small_disk)], check=True)
+    job, store = manifest(model={"source": f"file://{small_model}"}), small_disk / "store"
+    run = Running(tmp_path, job, store)
+    run.until(lambda event: event["event"] == "started")
+    filler = fill(small_disk, leave=0)
+    failed = run.until(lambda event: event["event"] == "failed")
+    assert run.end(timeout=30) == 1
+    assert failed["result"]["failure"]["class"] == "StoreFull"
+    assert "tunesmith gc" in failed["result"]["failure"]["hint"]
+    assert not list(store.rglob("manifest.json"))
+
+    filler.unlink()
+    again = Running(tmp_path, job, store)
+    again.until(lambda event: event["stage"] == "prepare" and event["event"] == "done")
+    again.kill_all()

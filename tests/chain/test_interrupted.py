@@ -1,5 +1,6 @@
 """A run that is interrupted or killed loses nothing: the same command goes on in the middle of training."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 
 from support.models import cut, smollm2
 from support.runs import Running, manifest, run_job, trained_steps
+from tunesmith.local.job import Wanted, begin, open_job
+from tunesmith.local.runner import Event, Run
+from tunesmith_api.failures import FailureClass
 
 STEPS = 12
 
@@ -25,10 +29,6 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
-
-
-def stages_below(process: int) -> list[psutil.Process]:
-    return [child for child in psutil.Process(process).children(recursive=True) if child.is_running()]
 
 
 def trained_again(folder: Path, job: dict[str, Any], store: Path) -> dict[str, Any]:
@@ -54,16 +54,25 @@ def test_killed_in_the_middle_of_training_it_goes_on(job: dict[str, Any], store:
     """SIGKILL to runner and stage; nothing is started anew that was done, and training does not begin again."""
     run = Running(tmp_path, job, store)
     run.until(trained_steps(5))
-    stages = stages_below(run.process.pid)
-    os.kill(run.process.pid, signal.SIGKILL)
-    run.end(timeout=30)
-    # The stage is asked to end by the kernel when its runner dies; it saves and goes.
-    psutil.wait_procs(stages, timeout=60)
-    assert not [stage for stage in stages if stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE]
+    run.kill_all()
 
     figures = trained_again(tmp_path, job, store)
     assert figures["resumedFrom"] >= 4
     assert figures["steps"] == STEPS
+
+
+def test_a_stage_whose_runner_is_killed_saves_and_goes(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
+    """The kernel asks it to end when its runner dies: nothing is left running, and nothing trained is lost."""
+    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 6}}}
+    run = Running(tmp_path, other, store)
+    reached = int(run.until(trained_steps(3))["metrics"]["current_step"])
+    stages = run.stages()
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.end(timeout=30)
+    psutil.wait_procs(stages, timeout=60)
+    assert not [stage for stage in stages if stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE]
+
+    assert trained_again(tmp_path, other, store)["resumedFrom"] >= reached - 1
 
 
 def test_a_first_ctrl_c_saves_and_a_second_run_goes_on(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
@@ -84,13 +93,34 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 8}}}
     run = Running(tmp_path, other, store)
     run.until(lambda event: event["stage"] == "train" and event["event"] == "started")
-    stages = stages_below(run.process.pid)
+    stages = run.stages()
     run.process.send_signal(signal.SIGINT)
     run.until(lambda event: event["event"] == "stopping")
     run.process.send_signal(signal.SIGINT)
 
     assert run.end(timeout=5) == 130
     assert not [stage for stage in stages if stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_deadline_saves_and_a_second_run_goes_on(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
+    """spec.activeDeadlineSeconds: the class Deadline with its cure, and no step lost."""
+    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 10}}}
+    (tmp_path / "job.yaml").write_text(json.dumps(other))
+    local = open_job(Wanted(tmp_path / "job.yaml", tmp_path / "out", str(store)))
+    steps: list[int] = []
+
+    def watch(event: Event) -> None:
+        if event.stage == "train" and event.report is not None and int(event.report.metrics.get("current_step", 0)) > 2:
+            steps.append(int(event.report.metrics["current_step"]))
+            run.deadline = 0.001  # a minute is the least that a manifest may ask for
+
+    run = Run(local.plan, begin(local).record, local.site, watch)
+    run.carry_out()
+
+    assert run.failure is not None
+    assert run.failure.failure is FailureClass.DEADLINE
+    assert "activeDeadlineSeconds" in run.failure.hint
+    assert trained_again(tmp_path, other, store)["resumedFrom"] >= max(steps) - 1
 
 
 def test_a_second_run_in_the_same_folder_is_refused(job: dict[str, Any], store: Path, tmp_path: Path) -> None:

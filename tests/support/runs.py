@@ -1,7 +1,9 @@
 """Whole runs of the command line on the real SmolLM2, small enough for a test."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from support.models import smollm2
+from tunesmith.cache import cache_dir
 
 ROWS = Path(__file__).parents[2] / "examples" / "data" / "street-reports.jsonl"
 
@@ -68,10 +72,16 @@ def run_job(folder: Path, job: dict[str, Any], *more: str, **environment: str) -
     return tunesmith("run", path, "--output", folder / "out", "--store", store, "--json", *more, **environment)
 
 
+def record(folder: Path) -> dict[str, Any]:
+    """What the output folder of a run below `folder` remembers of its job."""
+    return dict(json.loads((folder / "out" / ".tunesmith" / "status.json").read_text()))
+
+
 class Running:
     """A ``tunesmith run --json`` under way, in a process group of its own."""
 
     def __init__(self, folder: Path, job: dict[str, Any], store: Path) -> None:
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "job.yaml").write_text(yaml.safe_dump(job))
         program = "from tunesmith.cli import main; main()"
@@ -80,6 +90,23 @@ class Running:
             [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         self.events: list[dict[str, Any]] = []
+
+    def work_folder(self, stage: str) -> Path:
+        """Where a stage of this run, which has begun, works."""
+        return cache_dir() / "scratch" / str(record(self.folder)["uid"]) / stage / "work"
+
+    def stages(self) -> list[psutil.Process]:
+        """Every process that the run has started, and those that these have started."""
+        return [child for child in psutil.Process(self.process.pid).children(recursive=True) if child.is_running()]
+
+    def kill_all(self) -> None:
+        """SIGKILL to the runner and all that it started, at one moment: a power cut as far as they can tell."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        for process in self.stages():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.end(timeout=30)
 
     def until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Read events up to the first that is wanted; it must come."""

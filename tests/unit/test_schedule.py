@@ -33,6 +33,15 @@ def test_a_type_that_needs_no_importance_matrix_does_not_wait_for_one() -> None:
     assert "quantize-Q8_0" in started({"prepare", "train", "convert", "baseline"}, {"imatrix", "evaluate"})
 
 
+def test_a_stage_waits_for_the_maker_of_what_it_reads() -> None:
+    """The maker of a damaged artifact runs once more; who reads it does not start meanwhile, and fails not again."""
+    all_but = {stage.name for stage in PLAN.stages}
+
+    assert started(all_but - {"prepare", "convert"}, set()) == ["prepare"]
+    assert started(all_but - {"convert", "quantize-Q4_K_M"}, {"convert"}) == []
+    assert started(all_but - {"convert", "evaluate"}, set()) == ["convert"]
+
+
 @given(st.integers(1, 4), st.randoms())
 def test_every_order_of_endings_runs_every_stage_once(limit: int, random: "st.Random") -> None:  # type: ignore[name-defined]
     """Whichever stage ends first, all run exactly once and never more than the limit at a time."""

@@ -49,7 +49,7 @@ def plan(
 
 def _in_store(local: LocalJob, name: str) -> bool:
     outputs = local.plan.stage(name).outputs
-    return all(local.site.artifacts.find(output.kind, output.key) for output in outputs)
+    return all(local.site.artifacts.holds(output.kind, output.key) for output in outputs)
 
 
 def _stages(local: LocalJob, there: dict[str, bool]) -> Table:

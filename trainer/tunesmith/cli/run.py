@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -14,12 +16,14 @@ from rich.console import Console
 from tunesmith.cli.errors import FAILED, INTERRUPTED, exit_code, tell
 from tunesmith.cli.view import board_of, duration, json_lines, showing
 from tunesmith.llama_cpp import provide_tools
-from tunesmith.local.deliver import deliver_anew
-from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job
+from tunesmith.local.deliver import deliver_anew, refuse_a_folder_of_others
+from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job, refuse_disks, still_to_make
 from tunesmith.local.record import write_record
 from tunesmith.local.runner import Run
-from tunesmith_api.failures import FailureClass
-from tunesmith_api.stages import Stage
+from tunesmith.local.scratch import working_in
+from tunesmith.manifest import load_manifest
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.stages import Stage, failure_of
 
 Manifest = Annotated[Path, typer.Argument(help="The FineTuneJob to carry out.", metavar="JOB.YAML")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The folder for the result. [default: ./NAME]")]
@@ -42,33 +46,38 @@ def run(
     Example: `tunesmith run examples/quickstart.yaml --output out/`
     """
     console = Console(stderr=as_json)
-    folder = output or Path(name_of(manifest))
-    folder.mkdir(parents=True, exist_ok=True)
+    # Read before anything is written: a manifest that is wrong leaves no trace.
+    name = load_manifest(manifest).metadata.name
+    folder = output or Path(name)
     with held(folder):
         local = open_job(Wanted(manifest, folder, store, namespace))
         _warn(local, console)
-        _provide_tools(local, console)
-        carried = _carry_out(begin(local), console, as_json=as_json)
-        code = _conclude(carried, local, console, as_json=as_json)
+        to_make = still_to_make(local)
+        if to_make:
+            refuse_a_folder_of_others(folder, name, local.job.spec.quantizations)
+        refuse_disks(local, to_make)
+        if to_make:
+            _provide_tools(console)
+        with working_in(local.site.scratch):
+            carried, files = _carry_out(begin(local), console, as_json=as_json)
+        code = _conclude(carried, local, console, files if as_json else None)
     raise typer.Exit(code)
 
 
-def name_of(manifest: Path) -> str:
-    """The job's name, which is also the output folder's where none is given."""
-    from tunesmith.manifest import load_manifest
-
-    return load_manifest(manifest).metadata.name
+# What only means something where several jobs share machines, and objects live on after a run.
+_CLUSTER_FIELDS = ("suspend", "priority", "backoffLimit", "ttlSecondsAfterFinished", "stages")
 
 
 def _warn(local: LocalJob, console: Console) -> None:
     if local.job.spec.targets:
         console.print("spec.targets is accepted and not yet used: name quantizations instead.", style="yellow")
+    unused = ", ".join(f"spec.{name}" for name in _CLUSTER_FIELDS if name in local.written["spec"])
+    if unused:
+        console.print(f"Only in a cluster, and without effect here: {unused}.", style="yellow", highlight=False)
 
 
-def _provide_tools(local: LocalJob, console: Console) -> None:
+def _provide_tools(console: Console) -> None:
     """Build llama.cpp's tools before the first stage where they are not there: minutes, once per machine."""
-    if len(local.record.stages) == len(local.plan.stages):
-        return
     said = 0
 
     def say(fraction: float, what: str) -> None:
@@ -80,35 +89,56 @@ def _provide_tools(local: LocalJob, console: Console) -> None:
     provide_tools(say)
 
 
-def _carry_out(local: LocalJob, console: Console, *, as_json: bool) -> Run:
+def _carry_out(local: LocalJob, console: Console, *, as_json: bool) -> tuple[Run, tuple[Path, ...]]:
+    """Run to the end and deliver; what is found damaged on the way to the user is made once more."""
     done = {name: stage.result for name, stage in local.record.stages.items()}
     board = board_of(local.plan, done, f"{local.job.metadata.name} -> {local.site.output}")
     live = console.is_terminal and not as_json
+    files: tuple[Path, ...] = ()
     with showing(board, console, live=live) as show:
-        run = Run(local.plan, local.record, local.site, json_lines(sys.stdout) if as_json else show)
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            del number, frame
-            run.stop()
-            if run.stops == 1:
-                # os.write: the handler may interrupt a print of the console's own
-                os.write(2, b"\nSaving at the end of the running step; press Ctrl-C again to end at once.\n")
-
-        handlers: dict[signal.Signals, Any] = {name: signal.signal(name, stop) for name in _STOPPERS}
-        try:
+        deadline = local.job.spec.active_deadline_seconds
+        run = Run(local.plan, local.record, local.site, json_lines(sys.stdout) if as_json else show, deadline)
+        with _stopping(run):
             run.carry_out()
-        finally:
-            for name, handler in handlers.items():
-                signal.signal(name, handler)
-    return run
+        while Stage.PUBLISH in run.record.stages and run.failure is None:
+            try:
+                files = deliver_anew(local.site.artifacts, run.plan.stage(Stage.PUBLISH).key, local.site.output)
+                break
+            except StageFailure as error:
+                if not run.mend(failure_of(error)):
+                    run.failure = failure_of(error)
+                    break
+            with _stopping(run):
+                run.carry_out()
+    return run, files
 
 
+@contextmanager
+def _stopping(run: Run) -> Iterator[None]:
+    """A first SIGINT or SIGTERM asks the run to save and end, a second to end at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        run.stop()
+        if run.stops == 1:
+            # os.write: the handler may interrupt a print of the console's own
+            os.write(2, b"\nSaving at the end of the running step; press Ctrl-C again to end at once.\n")
+
+    handlers: dict[signal.Signals, Any] = {name: signal.signal(name, stop) for name in _STOPPERS}
+    try:
+        yield
+    finally:
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
+
+
+# From the first of these on, a result is recorded that was made for this very manifest.
+_PINNED = (Stage.TRAIN, Stage.CONVERT)
 _STOPPERS = (signal.SIGINT, signal.SIGTERM)
 
 
-def _conclude(run: Run, local: LocalJob, console: Console, *, as_json: bool) -> int:
-    """Deliver what was published, say how it ended; the exit code."""
-    publication = run.plan.stage(Stage.PUBLISH)
+def _conclude(run: Run, local: LocalJob, console: Console, told: tuple[Path, ...] | None) -> int:
+    """Say how it ended, to a program with the delivered files `told`; the exit code."""
     if run.stops and Stage.PUBLISH not in run.record.stages:
         console.print("Stopped. The same command goes on from here.")
         return INTERRUPTED
@@ -116,17 +146,19 @@ def _conclude(run: Run, local: LocalJob, console: Console, *, as_json: bool) -> 
         failure = run.failure.to_json_dict()
         write_record(local.site.output, run.record.model_copy(update={"phase": "Failed", "failure": failure}))
         tell(run.failure, console)
+        if run.failure.stage in _PINNED and not run.failure.retry_helps:
+            console.print("To change the model, the rows or the training now, choose another --output; what has not")
+            console.print("changed is used again from the store.")
         console.print(f"Logs: {local.site.output / '.tunesmith' / 'logs'}", highlight=False)
         return exit_code(run.failure)
-    files = deliver_anew(local.site.artifacts, publication.key, local.site.output)
     figures = run.record.stages[Stage.PUBLISH].result.figures
     failed = figures.get("verdict") == "Failed"
     withheld = failed and figures.get("onFailure") == "Withhold"
     failure_record = {"class": FailureClass.GATE_FAILED.value, "stage": "publish"} if withheld else None
     phase = "Failed" if withheld else "Complete"
     write_record(local.site.output, run.record.model_copy(update={"phase": phase, "failure": failure_record}))
-    if as_json:
-        sys.stdout.write(json.dumps({"event": "finished", "phase": phase, "files": [str(f) for f in files]}) + "\n")
+    if told is not None:
+        sys.stdout.write(json.dumps({"event": "finished", "phase": phase, "files": [str(f) for f in told]}) + "\n")
     else:
         _say_where(run, local, console)
     return FAILED if withheld else 0

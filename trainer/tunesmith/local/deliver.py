@@ -1,32 +1,68 @@
 """A publication becomes the user's folder; files of an earlier one that this one has no more are taken away again."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunesmith.local.record import FOLDER
 from tunesmith.resolve.digests import file_digest
 from tunesmith.store import Artifacts
 from tunesmith.store.publication import deliver, published_files
+from tunesmith_api.failures import FailureClass, StageFailure
 
 _DELIVERED = "delivered.json"
+
+
+# What every publication has at the top of its folder, whatever the job makes.
+_ALWAYS = ("README.md", "report.json")
+
+
+def refuse_a_folder_of_others(folder: Path, job: str, types: Sequence[str]) -> None:
+    """Raises `SpecInvalid` before hours of work where files lie under names that would be delivered.
+
+    `types` are the quantizations. Files that an earlier run delivered, and whatever has other names, may stay.
+    """
+    files = (name for type_ in types for name in (f"{job}-{type_}.gguf", f"Modelfile.{type_}"))
+    _refuse(folder, [name for name in (*_ALWAYS, *files) if name not in _delivered(folder)])
 
 
 def deliver_anew(artifacts: Artifacts, key: str, folder: Path) -> tuple[Path, ...]:
     """Put all files of a publication into `folder` and return their paths, sorted.
 
     What an earlier run delivered and this publication no longer has (a quantization that was removed, or is withheld
-    now) is removed, but only if it is still the very file that was delivered.
+    now) is removed, but only if it is still the very file that was delivered. Raises `SpecInvalid` where a file that
+    no run delivered is in the way.
     """
-    listing = folder / FOLDER / _DELIVERED
-    before: dict[str, str] = json.loads(listing.read_text()) if listing.exists() else {}
+    listing, before = folder / FOLDER / _DELIVERED, _delivered(folder)
     now = {path: source.manifest.entry(source.path).sha256 for path, source in published_files(artifacts, key).items()}
+    _refuse(folder, [path for path in now if path not in before and not _is(folder / path, now[path])])
     listing.parent.mkdir(parents=True, exist_ok=True)
     # Both listings until all is done: killed in between, the next run still knows what is ours.
     listing.write_text(json.dumps(before | now, indent=1))
     delivered = deliver(artifacts, key, folder)
     for path in before.keys() - now.keys():
         former = folder / path
-        if former.is_file() and file_digest(former) == f"sha256:{before[path]}":
+        if _is(former, before[path]):
             former.unlink()
     listing.write_text(json.dumps(now, indent=1))
     return delivered
+
+
+def _delivered(folder: Path) -> dict[str, str]:
+    """The sha256 of every file that a run has put into the folder, by path."""
+    listing = folder / FOLDER / _DELIVERED
+    return dict(json.loads(listing.read_text())) if listing.exists() else {}
+
+
+def _is(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_digest(path) == f"sha256:{sha256}"
+
+
+def _refuse(folder: Path, paths: Sequence[str]) -> None:
+    in_the_way = [path for path in paths if (folder / path).exists() or (folder / path).is_symlink()]
+    if in_the_way:
+        raise StageFailure(
+            FailureClass.SPEC_INVALID,
+            f"{folder} holds files of somebody else that the result would replace: {', '.join(in_the_way)}",
+            "Choose another --output, or move them away.",
+        )

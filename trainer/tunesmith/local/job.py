@@ -1,7 +1,7 @@
 """A manifest and an output folder become a job that can be carried out: record, pinned sources, plan and site."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +9,19 @@ from typing import Any
 
 from tunesmith.cache import cache_dir
 from tunesmith.cel import violations
+from tunesmith.local.disk import refuse_small_disks, space_of
 from tunesmith.local.record import FOLDER, Record, read_record, write_record
 from tunesmith.local.runner import Site, stages_at_once
 from tunesmith.manifest import load_manifest
 from tunesmith.resolve import Access, resolve
 from tunesmith.secrets import secrets_root
 from tunesmith.store import Artifacts, open_store
+from tunesmith.store.runs import new_run, refresh_run
+from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.placement import quantity_number
 from tunesmith_api.plan import Plan, PlannedStage, make_plan
+from tunesmith_api.resolved import Resolved
 from tunesmith_api.settings import TrainExecution
 from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import JobReference, Stage, StoreLocation
@@ -51,12 +56,15 @@ def open_job(wanted: Wanted) -> LocalJob:
     job = load_manifest(wanted.manifest)
     written = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     location = store_location(job, wanted)
-    record = _record(wanted, written, location)
     access = source_access(wanted.manifest, location)
-    resolved = record.resolved or resolve(job.spec, access)
+    record = _record(wanted.output, Record(manifest=written, store=location.uri, namespace=location.namespace))
+    if record.resolved is None or not record.stages:
+        record = _anew(record, written, resolve(job.spec, access))
+    resolved = record.resolved
+    assert resolved is not None  # noqa: S101  # just pinned
     artifacts = Artifacts(open_store(location, access.secrets), location.namespace)
     plan = make_plan(job.metadata.name, job.spec, resolved, record.recorded_keys())
-    record = _still_true(record.model_copy(update={"resolved": resolved, "manifest": written}), plan, artifacts)
+    record = _still_true(record.model_copy(update={"manifest": written}), plan, artifacts)
     site = Site(
         job=JobReference(name=job.metadata.name, namespace=location.namespace, uid=record.uid),
         output=wanted.output or Path(),
@@ -115,45 +123,67 @@ def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: 
     if stage.stage is Stage.TRAIN:
         training = spec.training
         # On one machine a GPU is used if there is one; asking for it in the manifest makes it a condition.
-        gpu = training.gpu is not None or Path("/dev/nvidia0").exists()
+        gpu = training.gpu
         return TrainExecution(
             batch_size=training.batch_size,
             gradient_checkpointing=training.gradient_checkpointing,
             save_every=training.save_every,
-            use_gpu=gpu,
+            use_gpu=gpu is not None or Path("/dev/nvidia0").exists(),
+            gpu_required=gpu is not None,
+            gpu_product=gpu and gpu.product,
+            gpu_memory_bytes=int(quantity_number(gpu.memory)) if gpu and gpu.memory else None,
         ).to_json_dict()
     return {}
 
 
-def _record(wanted: Wanted, written: dict[str, Any], location: StoreLocation) -> Record:
-    fresh = Record(manifest=written, store=location.uri, namespace=location.namespace)
-    known = None if wanted.output is None else read_record(wanted.output)
+def _record(output: Path | None, fresh: Record) -> Record:
+    """The record of an output folder; `fresh` where it has none, or none that anything was made for.
+
+    Raises `SpecInvalid` where the folder holds what was made for another job.
+    """
+    known = None if output is None else read_record(output)
     if known is None:
         return fresh
-    changed = [str(problem) for problem in violations(written, known.manifest)]
-    if (known.store, known.namespace) != (location.uri, location.namespace):
+    changed = [str(problem) for problem in violations(fresh.manifest, known.manifest)]
+    if (known.store, known.namespace) != (fresh.store, fresh.namespace):
         changed.append(f"the store was {known.store} (namespace {known.namespace})")
-    if known.manifest["metadata"]["name"] != written["metadata"]["name"]:
+    if known.manifest["metadata"]["name"] != fresh.manifest["metadata"]["name"]:
         changed.append(f"metadata.name was {known.manifest['metadata']['name']}")
-    if changed:
-        raise StageFailure(
-            FailureClass.SPEC_INVALID,
-            f"{wanted.output} holds the result of another job: " + "; ".join(changed),
-            "Choose another --output for the changed job; what has not changed is used again from the store.",
-        )
-    return known
+    if not changed:
+        return known
+    if not known.stages:
+        return fresh
+    raise StageFailure(
+        FailureClass.SPEC_INVALID,
+        f"{output} holds the result of another job: " + "; ".join(changed),
+        "Choose another --output for the changed job; what has not changed is used again from the store.",
+    )
+
+
+def _anew(record: Record, written: dict[str, Any], resolved: Resolved) -> Record:
+    """The record of a job that nothing was made for yet: another one where manifest or sources have changed since."""
+    if record.resolved == resolved and record.manifest == written:
+        return record
+    return Record(manifest=written, store=record.store, namespace=record.namespace, resolved=resolved)
 
 
 def _still_true(record: Record, plan: Plan, artifacts: Artifacts) -> Record:
-    """Without the results that the plan no longer asks for or whose artifacts are gone."""
+    """Without the results that the plan no longer asks for or whose artifacts are gone or damaged.
+
+    publish's result holds only with all others: it names what they made.
+    """
     kept = {}
     for stage in plan.stages:
         known = record.stages.get(stage.name)
         if known is None or known.keys.outputs != {output.kind.value: output.key for output in stage.outputs}:
             continue
-        if all(artifacts.find(output.kind, output.key) for output in stage.outputs):
+        if all(artifacts.holds(output.kind, output.key) for output in stage.outputs):
             kept[stage.name] = known
-    return record.model_copy(update={"stages": kept})
+    if len(kept) < len(plan.stages):
+        kept.pop(Stage.PUBLISH, None)
+    names = {stage.name for stage in plan.stages}
+    repeat = tuple(name for name in record.repeat if name in names)
+    return record.model_copy(update={"stages": kept, "repeat": repeat})
 
 
 @contextmanager
@@ -173,8 +203,31 @@ def held(output: Path) -> Iterator[None]:
         yield
 
 
+def still_to_make(local: LocalJob) -> tuple[PlannedStage, ...]:
+    """The stages that have work to do as record and store stand; publish only looks and copies, and does not count."""
+
+    def has_work(stage: PlannedStage) -> bool:
+        if stage.stage is Stage.PUBLISH or stage.name in local.record.stages:
+            return False
+        there = all(local.site.artifacts.holds(output.kind, output.key) for output in stage.outputs)
+        return stage.name in local.record.repeat or not there
+
+    return tuple(stage for stage in local.plan.stages if has_work(stage))
+
+
+def refuse_disks(local: LocalJob, stages: Sequence[PlannedStage]) -> None:
+    """Raises `DoesNotFit` or `DiskFull` where what these stages make finds no room on this machine."""
+    resolved = local.record.resolved
+    assert resolved is not None  # noqa: S101  # open_job resolves
+    values = resolve_settings(local.job.metadata.name, local.job.spec, resolved)
+    spaces = [space_of(stage, resolved, values) for stage in stages]
+    refuse_small_disks(spaces, local.site.artifacts.store.local_path(local.site.location.namespace), local.site.scratch)
+
+
 def begin(local: LocalJob) -> LocalJob:
-    """Write the record before anything runs, so that the sources stay pinned whatever happens."""
+    """Write the record before anything runs, so that sources stay pinned and gc keeps what the plan needs."""
     record = local.record.model_copy(update={"phase": "Running", "failure": None})
     write_record(local.site.output, record)
+    artifacts, job = local.site.artifacts, local.site.job
+    refresh_run(artifacts.store, artifacts.namespace, new_run(job.uid, job.name, list(local.plan.keys())))
     return replace(local, record=record)

@@ -12,7 +12,7 @@ from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import Plan, RecordedKeys
 from tunesmith_api.resolved import Resolved
 from tunesmith_api.schema import Recorded
-from tunesmith_api.stages import StageResult
+from tunesmith_api.stages import Stage, StageResult
 
 FOLDER = ".tunesmith"
 FILE = "status.json"
@@ -34,6 +34,8 @@ class Record(Recorded):
     namespace: str
     resolved: Resolved | None = None
     stages: dict[str, RecordedStage] = Field(default_factory=dict)
+    # Stages whose artifacts were found damaged: they replace what is there, whatever happens in between.
+    repeat: tuple[str, ...] = ()
     phase: str = "Pending"
     failure: dict[str, Any] | None = None
 
@@ -45,13 +47,17 @@ class Record(Recorded):
         """The record once `name` of `plan` has ended well."""
         planned = plan.stage(name)
         keys = RecordedKeys(asked=planned.asked, outputs={output.kind.value: output.key for output in planned.outputs})
-        return self.model_copy(
-            update={"stages": {**self.stages, name: RecordedStage(keys=keys, result=result)}, "failure": None}
-        )
+        stages = {**self.stages, name: RecordedStage(keys=keys, result=result)}
+        repeat = tuple(other for other in self.repeat if other != name)
+        return self.model_copy(update={"stages": stages, "repeat": repeat, "failure": None})
 
-    def without(self, name: str) -> "Record":
-        """The record without one stage's result: it is run again."""
-        return self.model_copy(update={"stages": {key: value for key, value in self.stages.items() if key != name}})
+    def damaged(self, name: str) -> "Record":
+        """The record once something that `name` made was found damaged: it is made again and replaced.
+
+        publish looks again too: what it published names digests and figures of what is made anew.
+        """
+        stages = {key: value for key, value in self.stages.items() if key not in (name, Stage.PUBLISH)}
+        return self.model_copy(update={"stages": stages, "repeat": tuple(dict.fromkeys((*self.repeat, name)))})
 
 
 def read_record(output: Path) -> Record | None:

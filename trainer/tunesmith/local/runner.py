@@ -5,6 +5,7 @@ import os
 import queue
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +16,16 @@ from tunesmith.local.processes import CONSOLE, TOKEN, StageProcess, start
 from tunesmith.local.record import Record, write_record
 from tunesmith.local.schedule import maker, ready
 from tunesmith.store import Artifacts
-from tunesmith_api.failures import FailureClass
+from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import Plan, PlannedStage
 from tunesmith_api.stages import (
-    ArtifactReference,
     Failure,
     JobReference,
+    Stage,
     StageRequest,
     StageResult,
     StoreLocation,
+    failure_of,
 )
 
 # How often the runner looks whether a process has ended; a finished stage waits half of this on average.
@@ -65,11 +67,13 @@ class Run:
     record: Record
     site: Site
     tell: Callable[[Event], None]
+    deadline: float | None = None  # seconds from now
     stops: int = 0
     failure: Failure | None = None
+    _began: float = field(default_factory=time.monotonic)
     _running: dict[str, StageProcess] = field(default_factory=dict)
     _events: "queue.SimpleQueue[ProgressReport]" = field(default_factory=queue.SimpleQueue)
-    _repeat: set[str] = field(default_factory=set)
+    _mended: set[str] = field(default_factory=set)
     _listener: ProgressListener | None = None
 
     def stop(self) -> None:
@@ -94,6 +98,7 @@ class Run:
             if self.stops > asked:
                 asked = self.stops
                 self._end_all(at_once=asked > 1)
+            self._keep_to_the_deadline()
             if not (self.stops or self.failure) and self._begin_what_is_ready():
                 continue
             if not self._running:
@@ -104,6 +109,14 @@ class Run:
                     del self._running[name]
                     self._finish(self.plan.stage(name), process)
 
+    def _keep_to_the_deadline(self) -> None:
+        if self.deadline is None or self.stops or self.failure or time.monotonic() - self._began < self.deadline:
+            return
+        message = f"the job did not end within {self.deadline:.0f} s; what it has made is kept"
+        hint = "Run the same command again: it goes on from here. Or raise spec.activeDeadlineSeconds."
+        self.failure = failure_of(StageFailure(FailureClass.DEADLINE, message, hint))
+        self._end_all(at_once=False)
+
     def _begin_what_is_ready(self) -> bool:
         """Start as many stages as may run; true if one was found done, so that others may be ready now."""
         done = len(self.record.stages)
@@ -112,7 +125,7 @@ class Run:
         return len(self.record.stages) > done
 
     def _begin(self, stage: PlannedStage) -> None:
-        found = None if stage.name in self._repeat else self._found(stage)
+        found = None if stage.name in self.record.repeat else self._found(stage)
         if found is not None:
             self._keep(stage, found)
             return
@@ -129,16 +142,27 @@ class Run:
             execution=self.site.execution(stage),
             secrets=None if self.site.secrets is None else str(self.site.secrets),
             progress=self._listener.endpoint(stage.name, scratch / TOKEN),
-            replace=stage.name in self._repeat,
+            replace=stage.name in self.record.repeat,
         )
         self._running[stage.name] = start(stage.name, request, scratch, self.site.environment)
         self.tell(Event("started", stage.name))
 
     def _found(self, stage: PlannedStage) -> StageResult | None:
-        """The result of a stage whose artifacts are all in the store already."""
+        """The result of a stage whose artifacts are all in the store already; it replaces them if one is damaged.
+
+        publish is asked in any case: that its artifact is there does not say that it is under this job's name in the
+        store, or on the hub. Only a process that ended well says so, and the record then.
+        """
+        if stage.stage is Stage.PUBLISH:
+            return None
         figures: dict[str, Any] = {}
         for output in reversed(stage.outputs):
-            manifest = self.site.artifacts.find(output.kind, output.key)
+            try:
+                manifest = self.site.artifacts.find(output.kind, output.key)
+            except StageFailure as error:
+                if not self.mend(failure_of(error), stage.name):
+                    raise
+                return None
             if manifest is None:
                 return None
             figures = manifest.meta.get("figures") or {}
@@ -157,19 +181,26 @@ class Run:
             self._keep(stage, result)
             return
         self.tell(Event("failed", stage.name, result=result))
-        if result.failure.failure is FailureClass.ARTIFACT_CORRUPT and self._mend(result.failure.artifact):
+        if self.mend(result.failure, stage.name):
             return
         if self.failure is None or self.failure.failure is FailureClass.INTERRUPTED:
             self.failure = result.failure.model_copy(update={"stage": stage.stage})
         self._end_all(at_once=False)
 
-    def _mend(self, artifact: ArtifactReference | None) -> bool:
-        """Run the stage that made a corrupt artifact once more, and what failed for it after that (contract 3)."""
-        stage = None if artifact is None else maker(self.plan, artifact)
-        if stage is None or stage.name in self._repeat:
+    def mend(self, failure: Failure, found_by: str = "") -> bool:
+        """Let the maker of a damaged artifact run once more, and what needs it after that (contract 3).
+
+        False: that is not the failure, or it would not help. The record remembers it until it is done.
+        """
+        stage = None if failure.artifact is None else maker(self.plan, failure.artifact)
+        if stage is None or failure.failure is not FailureClass.ARTIFACT_CORRUPT:
             return False
-        self._repeat.add(stage.name)
-        self.record = self.record.without(stage.name)
+        if stage.name in self.record.repeat:
+            return stage.name != found_by  # two have found the same damage: both wait for one repair
+        if stage.name in self._mended:
+            return False
+        self._mended.add(stage.name)
+        self.record = self.record.damaged(stage.name)
         write_record(self.site.output, self.record)
         return True
 

@@ -1,18 +1,23 @@
-"""Which stages to start next, and which to repeat: pure functions of plan, what is done and what failed."""
+"""Which stages to start next, and which made an artifact: pure functions of plan and what is done."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from tunesmith_api.plan import Plan, PlannedStage
-from tunesmith_api.stages import ArtifactReference
+from tunesmith_api.stages import ArtifactReference, Kind
 
 
 def ready(plan: Plan, done: Collection[str], running: Collection[str], limit: int) -> tuple[PlannedStage, ...]:
-    """The stages to start now, in the plan's order, so that at most `limit` run at once."""
+    """The stages to start now, in the plan's order, so that at most `limit` run at once.
+
+    A stage waits for those that it needs and for the makers of all that it reads: one of them may run once more, since
+    what it made was found damaged.
+    """
     free = limit - len(running)
+    makers = {(output.kind, output.key): stage.name for stage in plan.stages for output in stage.outputs}
     startable = (
         stage
         for stage in plan.stages
-        if stage.name not in done and stage.name not in running and all(need in done for need in stage.needs)
+        if stage.name not in done and stage.name not in running and _waits_for(stage, makers) <= set(done)
     )
     return tuple(stage for stage, _ in zip(startable, range(max(free, 0)), strict=False))
 
@@ -25,10 +30,6 @@ def maker(plan: Plan, artifact: ArtifactReference) -> PlannedStage | None:
     return None
 
 
-def dependents(plan: Plan, name: str) -> frozenset[str]:
-    """The stages that need `name`, directly or through others."""
-    found: set[str] = set()
-    for stage in plan.stages:
-        if any(need == name or need in found for need in stage.needs):
-            found.add(stage.name)
-    return frozenset(found)
+def _waits_for(stage: PlannedStage, makers: Mapping[tuple[Kind, str], str]) -> set[str]:
+    read = ((item.kind, item.key) for item in stage.inputs)
+    return {*stage.needs, *(makers[item] for item in read if item in makers)}

@@ -32,6 +32,15 @@ class Artifacts:
             return None
         return self._parsed(kind, key, data)
 
+    def holds(self, kind: str, key: str) -> bool:
+        """Whether there is such an artifact; one whose manifest is damaged is as good as none."""
+        try:
+            return self.find(kind, key) is not None
+        except StageFailure as error:
+            if error.failure is FailureClass.ARTIFACT_CORRUPT:
+                return False
+            raise
+
     def expect(self, kind: str, key: str) -> Manifest:
         """As `find`, but an absent artifact is `ArtifactCorrupt` too: whoever asks needs it."""
         manifest = self.find(kind, key)

@@ -33,9 +33,10 @@ class Run(Recorded):
 
 
 def refresh_run(store: Store, namespace: str, run: Run) -> Run:
-    """Write a run's record: prepare with all keys of the plan, every other stage with the few that it knows.
+    """Write a run's record: whoever begins a job with all keys of its plan, then every stage with those that it knows.
 
-    Keys that an earlier call wrote stay; the record's time becomes that of `run`.
+    Keys that an earlier call wrote stay; the record's time becomes that of `run`. Two stages at once may each write
+    over the other's: what both add is in the record since the job began.
     """
     name = f"{checked_namespace(namespace)}/runs/{run.uid}.json"
     earlier = _read(store, name)

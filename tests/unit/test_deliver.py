@@ -1,0 +1,63 @@
+"""A publication becomes a user's folder without taking away what is not ours."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tunesmith.local.deliver import deliver_anew, refuse_a_folder_of_others
+from tunesmith.store import Artifacts, FolderStore
+from tunesmith_api.failures import FailureClass, StageFailure
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    """A store with two publications: "1" has a card and a file, "2" another card alone."""
+    found = Artifacts(FolderStore(tmp_path / "store"), "default")
+    for key, files in {"1": {"README.md": "card", "a.gguf": "GGUF"}, "2": {"README.md": "other card"}}.items():
+        folder = tmp_path / f"made-{key}"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        found.commit("publication", key * 64, folder)
+    return found
+
+
+def test_a_file_of_somebody_else_is_never_replaced(artifacts: Artifacts, tmp_path: Path) -> None:
+    """Exit code 2 names it, and nothing is delivered."""
+    out = tmp_path / "project"
+    out.mkdir()
+    (out / "README.md").write_text("my project")
+    with pytest.raises(StageFailure) as caught:
+        deliver_anew(artifacts, "1" * 64, out)
+
+    assert caught.value.failure is FailureClass.SPEC_INVALID
+    assert "README.md" in caught.value.message
+    assert [path.name for path in out.iterdir()] == ["README.md"]
+    assert (out / "README.md").read_text() == "my project"
+
+
+def test_what_a_run_delivered_is_replaced_and_the_very_same_file_is_welcome(
+    artifacts: Artifacts, tmp_path: Path
+) -> None:
+    """A folder that was copied without its record holds the same files already."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("card")
+    deliver_anew(artifacts, "1" * 64, out)
+    deliver_anew(artifacts, "2" * 64, out)
+
+    assert (out / "README.md").read_text() == "other card"
+    assert not (out / "a.gguf").exists()
+
+
+def test_it_is_told_before_hours_of_work(tmp_path: Path) -> None:
+    """Names that every job delivers, and those of its files; files of other names may stay."""
+    (tmp_path / "notes.txt").write_text("mine")
+    refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+    (tmp_path / "bot-Q4_K_M.gguf").write_text("mine")
+    with pytest.raises(StageFailure, match=r"bot-Q4_K_M\.gguf"):
+        refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+    (tmp_path / ".tunesmith").mkdir()
+    (tmp_path / ".tunesmith" / "delivered.json").write_text(json.dumps({"bot-Q4_K_M.gguf": "0" * 64}))
+    refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
