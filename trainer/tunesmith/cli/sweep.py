@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,9 @@ from rich.console import Console
 
 from tunesmith.cache import cache_dir
 from tunesmith.cli.run import Namespace, StoreUri
+from tunesmith.local.job import Wanted, store_location
+from tunesmith.local.scratch import sweep_cache
+from tunesmith.manifest import load_manifest
 from tunesmith.secrets import secrets_root
 from tunesmith.store import open_store
 from tunesmith.store.gc import sweep
@@ -17,30 +21,51 @@ from tunesmith_api.stages import StoreLocation
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+StoreOf = Annotated[
+    Path | None,
+    typer.Option("--manifest", help="Sweep the store of this job, reached as the job does.", metavar="JOB.YAML"),
+]
 Endpoint = Annotated[str | None, typer.Option(help="The S3 service of an s3:// store.")]
 
 
-def gc(
+def gc(  # noqa: PLR0913, PLR0917  # each is an option of the command
     store: StoreUri = None,
     namespace: Namespace = None,
     endpoint: Endpoint = None,
+    manifest: StoreOf = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Sweep the store: what no published folder and no run of the last 30 days needs goes after 7 days.
 
+    Working folders that killed runs have left in the cache, and sources that were fetched, go after 7 days too.
+
     Example: `tunesmith gc --dry-run`
     """
-    uri = store or str(cache_dir() / "store")
-    opened = open_store(StoreLocation(uri=uri, endpoint=endpoint), secrets_root())
-    swept = sweep(opened, namespace or "default", datetime.now(UTC), dry_run=dry_run)
+    location = _location(manifest, store, namespace, endpoint)
+    now, cache = datetime.now(UTC), cache_dir()
+    swept = sweep(open_store(location, secrets_root()), location.namespace, now, dry_run=dry_run)
+    left = sweep_cache(cache, now, dry_run=dry_run)
     names = [item.name for item in swept.removed]
+    folders = [item.path.relative_to(cache).as_posix() for item in left]
+    cached = sum(item.bytes for item in left)
     if as_json:
-        told = {"store": uri, "dryRun": dry_run, "removed": names, "bytes": swept.removed_bytes}
-        sys.stdout.write(json.dumps(told) + "\n")
+        told = {"store": location.uri, "dryRun": dry_run, "removed": names, "bytes": swept.removed_bytes}
+        sys.stdout.write(json.dumps({**told, "cache": {"removed": folders, "bytes": cached}}) + "\n")
         return
     console = Console()
-    for name in names:
+    for name in (*names, *folders):
         console.print(name, highlight=False, soft_wrap=True)
     verb = "would be removed" if dry_run else "removed"
-    console.print(f"{len(names)} objects, {swept.removed_bytes / 1e6:.1f} MB {verb} from {uri}", highlight=False)
+    console.print(
+        f"{len(names)} objects, {swept.removed_bytes / 1e6:.1f} MB {verb} from {location.uri}", highlight=False
+    )
+    console.print(f"{len(folders)} folders, {cached / 1e6:.1f} MB {verb} from {cache}", highlight=False)
+
+
+def _location(manifest: Path | None, store: str | None, namespace: str | None, endpoint: str | None) -> StoreLocation:
+    """The store that a manifest names, with its Secrets and region; else the one of the call, else the default."""
+    if manifest is not None:
+        return store_location(load_manifest(manifest), Wanted(manifest, None, store, namespace))
+    uri = store or str(cache_dir() / "store")
+    return StoreLocation(uri=uri, endpoint=endpoint, namespace=namespace or "default")
