@@ -19,7 +19,7 @@ from tunesmith_api.failures import FailureClass, StageFailure
 
 Type = Annotated[str | None, typer.Argument(help="The quantization. [default: the first that passed]", metavar="TYPE")]
 Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this and end.")]
-System = Annotated[str | None, typer.Option(help="A system prompt.")]
+System = Annotated[str | None, typer.Option(help="A system prompt. [default: the one that was trained with]")]
 Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest word.", min=0.0, max=2.0)]
 
 _START_SECONDS = 120.0
@@ -34,8 +34,9 @@ def chat(
     Example: `tunesmith chat out/ Q4_K_M`
     """
     console = Console()
-    file = out / chosen_file(read_report(out), type_)
-    messages = [{"role": "system", "content": system}] if system else []
+    report = read_report(out)
+    file = out / chosen_file(report, type_)
+    messages = first_messages(report, system)
     with _serving(file) as client:
         if prompt is not None:
             _answer(client, [*messages, {"role": "user", "content": prompt}], temperature)
@@ -44,6 +45,16 @@ def chat(
         for line in _lines(console):
             messages.append({"role": "user", "content": line})
             messages.append({"role": "assistant", "content": _answer(client, messages, temperature)})
+
+
+def first_messages(report: dict[str, object], system: str | None) -> list[dict[str, str]]:
+    """What every conversation begins with: the system prompt, without one given that of the training (as Ollama does).
+
+    An empty one is none.
+    """
+    trained = (report.get("dataset") or {}).get("systemPrompt")  # type: ignore[attr-defined]  # JSON
+    content = trained if system is None else system
+    return [{"role": "system", "content": str(content)}] if content else []
 
 
 def chosen_file(report: dict[str, object], type_: str | None) -> str:
@@ -105,12 +116,35 @@ def _answer(client: httpx.Client, messages: Sequence[dict[str, str]], temperatur
     asked = {"messages": list(messages), "temperature": temperature, "stream": True}
     text = ""
     with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
+        if stream.is_error:
+            raise _refused(stream.read())
         for line in stream.iter_lines():
-            if not line.startswith("data: {"):
-                continue
-            piece = json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or ""
+            piece = piece_of(line)
             text += piece
             sys.stdout.write(piece)
             sys.stdout.flush()
     sys.stdout.write("\n")
     return text
+
+
+def piece_of(line: str) -> str:
+    """The text that a line of llama-server's event stream adds; StageFailure with its words for an error."""
+    name, _, data = line.partition(": ")
+    if name not in ("data", "error") or not data.startswith("{"):
+        return ""
+    event = json.loads(data)
+    if name == "error" or "error" in event:
+        raise _refused(data.encode())
+    choices = event.get("choices") or [{}]
+    return str(choices[0].get("delta", {}).get("content") or "")
+
+
+def _refused(body: bytes) -> StageFailure:
+    try:
+        told = json.loads(body)
+        told = told.get("error", told)
+        said = str(told.get("message", told))
+    except (ValueError, AttributeError):
+        said = body.decode(errors="replace").strip()[:300]
+    hint = "A conversation that has become too long for the model begins anew with the next 'tunesmith chat'."
+    return StageFailure(FailureClass.INTERNAL, f"llama-server refused to answer: {said}", hint)
