@@ -13,6 +13,7 @@ from support.models import cut, smollm2
 from support.runs import Running, manifest, run_job, trained_steps
 from tunesmith.local.job import Wanted, begin, open_job
 from tunesmith.local.runner import Event, Run
+from tunesmith.store.runs import read_runs
 from tunesmith_api.failures import FailureClass
 
 STEPS = 12
@@ -121,6 +122,16 @@ def test_a_deadline_saves_and_a_second_run_goes_on(job: dict[str, Any], store: P
     assert run.failure.failure is FailureClass.DEADLINE
     assert "activeDeadlineSeconds" in run.failure.hint
     assert trained_again(tmp_path, other, store)["resumedFrom"] >= max(steps) - 1
+
+
+def test_a_run_names_all_that_it_will_need_from_its_beginning(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
+    """So that gc keeps it, and two stages that refresh the record at once cannot lose each other's keys."""
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    local = begin(open_job(Wanted(tmp_path / "job.yaml", tmp_path / "out", str(store))))
+    runs = read_runs(local.site.artifacts.store, "default")
+
+    named = runs[f"default/runs/{local.record.uid}.json"].keys
+    assert {(item.kind, item.key) for item in named} == set(local.plan.keys())
 
 
 def test_a_second_run_in_the_same_folder_is_refused(job: dict[str, Any], store: Path, tmp_path: Path) -> None:

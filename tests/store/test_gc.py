@@ -1,5 +1,6 @@
 """gc removes what nothing needs and is old, and nothing else."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,13 +8,15 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.runs import tunesmith
+from support.servers import S3Server
 from tunesmith.store import FileEntry, InputReference, Manifest, StoredObject
 from tunesmith.store.gc import sweep
 from tunesmith.store.published import Source, publish
 from tunesmith.store.reachable import Roots, published_prefixes, unreachable
 from tunesmith.store.runs import Run, RunKey, new_run, refresh_run
 
-from .conftest import Place
+from .conftest import Place, s3_place
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEYS = [f"{number:064x}" for number in range(6)]
@@ -108,6 +111,33 @@ def test_logs_and_uploads_stay_with_their_run() -> None:
     roots = Roots(runs={"runs/u.json": a_run(1, [("adapter", KEYS[0])], ("aa",))})
 
     assert [f"logs/train/{KEYS[1]}/a.log", "uploads/bb"] == named(unreachable(objects, {}, roots, NOW))
+
+
+def test_gc_reaches_the_store_of_a_manifest(minio: S3Server, tmp_path: Path) -> None:
+    """With its endpoint and Secret, in its namespace, none of which the call has to repeat."""
+    place = s3_place(minio, tmp_path / "secrets")
+    expired = new_run("u", "bot", [], datetime.now(UTC) - timedelta(days=31))
+    refresh_run(place.open(), "team", expired)
+    refresh_run(place.open(), "default", expired)
+    job = {
+        "apiVersion": "tunesmith.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": "bot", "namespace": "team"},
+        "spec": {
+            "model": {"source": "hf://org/model"},
+            "datasets": [{"source": "file://rows.jsonl"}],
+            "store": {"uri": place.location.uri, "endpoint": minio.endpoint, "secretRef": {"name": "store"}},
+        },
+    }
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    environment = {"TUNESMITH_SECRETS": str(place.secrets), "TUNESMITH_CACHE": str(tmp_path / "cache")}
+    swept = tunesmith("gc", "--manifest", tmp_path / "job.yaml", "--json", **environment)
+
+    assert swept.code == 0, swept.stderr
+    told = json.loads(swept.stdout)
+    assert (told["store"], told["removed"]) == (place.location.uri, ["runs/u.json"])
+    assert place.open().stat("team/runs/u.json") is None
+    assert place.open().stat("default/runs/u.json") is not None
 
 
 @st.composite
