@@ -297,6 +297,25 @@ def test_a_token_from_the_secret_opens_an_address(web: Web, tmp_path: Path) -> N
     assert resolve_model(named, Access(tmp_path, tmp_path / "secrets")).files
 
 
+def test_a_token_goes_to_no_other_host(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the named host redirects to, only what is open to all is fetched."""
+    (tmp_path / "secrets" / "own").mkdir(parents=True)
+    (tmp_path / "secrets" / "own" / "token").write_text("t-1")
+    with serving_web(tmp_path / "other") as other:
+        both = tmp_path / "both.crt"
+        both.write_bytes(web.authority.read_bytes() + other.authority.read_bytes())
+        monkeypatch.setenv("SSL_CERT_FILE", str(both))
+        there = other.put("/model.tgz", tar(FILES), etag="1", token="t-1")
+        source = web.put("/model.tgz", status=302, location=there)
+        with pytest.raises(StageFailure) as caught:
+            resolve_model(
+                Model(source=source, secret_ref=SecretReference(name="own")), Access(tmp_path, tmp_path / "secrets")
+            )
+
+    assert caught.value.failure is FailureClass.ACCESS_DENIED
+    assert [asked for _, asked, _ in other.requests] == ["/model.tgz"]
+
+
 def test_a_presigned_address_is_asked_as_it_was_signed(web: Web, tmp_path: Path) -> None:
     """A signature for GET refuses HEAD; what is recorded and said has no query."""
     rows = b'{"prompt": "a", "completion": "b"}\n'
