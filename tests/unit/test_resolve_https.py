@@ -232,6 +232,34 @@ def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path: Path, monkeypatch:
     assert caught.value.failure is FailureClass.MODEL_INVALID
 
 
+def nameless_zip() -> bytes:
+    """A directory whose only entry has no name (found by changing bytes at random: IndexError in zipfile)."""
+    content = bytearray(zipped({"x": b""}, top=""))
+    at = content.rindex(b"PK\x01\x02")
+    content[at + 28 : at + 30] = struct.pack("<H", 0)
+    content[at + 30 : at + 32] = struct.pack("<H", 1)
+    return bytes(content)
+
+
+def misplaced_zip() -> bytes:
+    """A directory that is said to begin elsewhere (the same: zipfile seeks before the file's begin, OSError)."""
+    content = bytearray(zipped({"x": b"y"}, top=""))
+    at = content.rindex(b"PK\x05\x06")
+    content[at + 16 : at + 20] = struct.pack("<I", struct.unpack("<I", content[at + 16 : at + 20])[0] + 40)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("content", [nameless_zip(), misplaced_zip(), zipped(FILES)[:-30]])
+def test_whatever_the_library_raises_it_is_a_broken_archive(tmp_path: Path, content: bytes) -> None:
+    """Never Internal, "a defect of Tunesmith": the file is somebody else's."""
+    (tmp_path / "m.zip").write_bytes(content)
+    (tmp_path / "target").mkdir()
+    with pytest.raises(StageFailure, match="is no whole archive") as caught:
+        unpack(tmp_path / "m.zip", tmp_path / "target", "https://host/m.zip")
+
+    assert caught.value.failure is FailureClass.MODEL_INVALID
+
+
 def test_a_download_that_breaks_leaves_nothing(web: Web, tmp_path: Path) -> None:
     """The connection ends before the promised length: SourceUnavailable, and the next try gets all of it."""
     content = tar(FILES)

@@ -6,13 +6,13 @@ within the folder through, takes the '/' off absolute paths instead of refusing 
 of Debian 12.
 """
 
+import errno
 import gzip
 import hashlib
 import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from pathlib import Path, PurePosixPath
@@ -77,13 +77,18 @@ def unpack(archive: Path, target: Path, where: str) -> None:
         with closing(entries(archive, budget)) as found:
             for name, content in found:
                 _write(target, _checked(name, where), content)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _invalid(where, f"is no whole archive of its kind ({error})", "Pack and upload it again.") from error
-    except (NotImplementedError, RuntimeError) as error:
-        # zipfile raises these for compressions that it does not know, and for encrypted entries.
-        raise _invalid(where, f"cannot be unpacked: {error}", "Pack it without encryption, with deflate.") from error
+    except (StageFailure, MemoryError):
+        raise
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise _invalid(where, f"holds {Path(str(error.filename)).name} twice", "Pack it again.") from error
+    except OSError as error:
+        # Of a real disk; a broken archive makes its library seek before the file's begin, or raises without a number.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise _broken(where, error) from error
+    # tarfile and zipfile raise whatever their parsers raise (IndexError, struct.error, RuntimeError if encrypted).
+    except Exception as error:
+        raise _broken(where, error) from error
 
 
 class _Budget:
@@ -217,6 +222,11 @@ def _top(folder: Path) -> Path:
     """Where the files are: archives are made of a model's files or of the one folder that holds them."""
     entries = list(folder.iterdir())
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
+
+
+def _broken(where: str, error: Exception) -> StageFailure:
+    what = f"is no whole archive of its kind ({type(error).__name__}: {error})"
+    return _invalid(where, what, "Pack and upload it again; a zip without encryption and with deflate.")
 
 
 def _no_file(where: str, name: str) -> StageFailure:

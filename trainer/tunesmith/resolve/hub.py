@@ -61,7 +61,7 @@ class Commit:
 def download(commit: Commit, files: Sequence[ResolvedFile], into: Path, token: str | None) -> None:
     """Bring files of a repository at a commit into a folder, several at once, resumable."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     # Its bars would stand between the lines of a log, and between those of our own view.
     disable_progress_bars()
