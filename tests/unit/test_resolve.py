@@ -263,6 +263,17 @@ def test_a_local_model_is_pinned_by_its_bytes(tmp_path: Path) -> None:
     assert resolve_model(Model(source="file://b"), Access(tmp_path)).digest != digests[0]
 
 
+def test_digests_are_known_without_a_cache_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be written (here: it is a file) a model is hashed anew each time."""
+    (tmp_path / "model").mkdir()
+    for name, data in model_files(**{"onnx/model.onnx": None}).items():
+        (tmp_path / "model" / name).write_bytes(data)
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+
+    assert resolve_model(Model(source="file://model"), Access(tmp_path)).digest.startswith("sha256:")
+
+
 @pytest.mark.parametrize(
     ("source", "failure"),
     [

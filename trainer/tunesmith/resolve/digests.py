@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from tunesmith.cache import cache_dir
@@ -31,10 +32,12 @@ def file_digest(path: Path) -> str:
         pass
     with path.open("rb") as file:
         digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    partial = remembered.with_name(f"{remembered.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"digest": digest}))
-    partial.replace(remembered)
+    # A cache that is full or may not be written costs time, and nothing else.
+    with suppress(OSError):
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        partial = remembered.with_name(f"{remembered.name}.{os.getpid()}")
+        partial.write_text(json.dumps({"digest": digest}))
+        partial.replace(remembered)
     return digest
 
 
