@@ -1,12 +1,15 @@
 """The first step of prepare: mirrored is what was pinned, with what made it and without a path of this machine."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.servers import minio_server
+from support.web import serving_web
 from tunesmith.resolve import Access, resolve
 from tunesmith.store import Artifacts, FolderStore, Manifest
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -99,6 +102,26 @@ def test_a_model_that_changed_is_not_stored_under_the_old_key(
 
     assert caught.value.failure is FailureClass.SOURCE_UNAVAILABLE
     assert prepared.artifacts.find(Kind.ADAPTER if "/" in name else Kind.BASE, "k" * 64) is None
+
+
+def test_an_archive_is_mirrored_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files stay in the cache, unlinked from the store, for the next job; its address is told without the query."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in FILES.items():
+            archive.writestr(f"model/{name}", text)
+    with serving_web(tmp_path / "web") as web:
+        monkeypatch.setenv("SSL_CERT_FILE", str(web.authority))
+        monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+        source = web.put("/m.zip", packed.getvalue(), etag="1") + "?signature=of-the-owner"
+        base = Prepared(tmp_path, Access(tmp_path), {"model": {"source": source}}).gather()[Kind.BASE]
+        url = web.url
+
+    assert base is not None
+    assert {file.path for file in base.files} == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert (base.meta["uri"], base.meta["license"]) == (f"{url}/m.zip", "mit")
+    [kept] = (tmp_path / "cache" / "sources").glob("archive-*/model/model.safetensors")
+    assert kept.stat().st_nlink == 1
 
 
 def test_a_model_in_a_bucket_that_changed_is_not_stored(tmp_path: Path) -> None:
