@@ -4,9 +4,10 @@ from tunesmith_api.schema import Recorded
 
 
 class ModelDimensions(Recorded):
-    """The numbers that estimates and checks need, read from config.json and the safetensors headers.
+    """The numbers that estimates and checks need, read from config.json and the weight files.
 
-    Counts are parameters; `bytes` is the size of all weight files.
+    `parameters` is the hub's count, or from the safetensors headers where the files lie on this machine; else `bytes`,
+    the size of all weight files, over the dtype that config.json states.
     """
 
     architecture: str

@@ -106,6 +106,6 @@ def told(where: str, revision: str | None, ask: Callable[[], _Result]) -> _Resul
         raise StageFailure(failure, f"{where}: the hub answered {status}") from error
     # No other OSError: a full disk, or a folder that may not be written, is not the hub's absence.
     except (errors.LocalEntryNotFoundError, httpx.HTTPError, ConnectionError, TimeoutError) as error:
-        hint = "Check the network and HF_ENDPOINT; the same command goes on where it stopped."
+        hint = "Check the network and HF_ENDPOINT; the same command goes on after the last whole file."
         message = f"{where}: the hub cannot be reached ({type(error).__name__})"
         raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, message, hint) from error

@@ -23,7 +23,7 @@ def check_pinned(source: Source, files: Sequence[ResolvedFile], folder: Path, ac
         path = folder / file.path
         if not path.is_file():
             message = f"{source.told}: {file.path} did not arrive"
-            hint = "Check that it is still there; the same command goes on where it stopped."
+            hint = "Check that it is still there; the same command goes on after the last whole file."
             raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, message, hint)
         if path.stat().st_size != file.size or not _same(path, file.digest):
             raise changed(source.told, file.path)
