@@ -1,6 +1,7 @@
 """The same run over an S3 store, and its files in a real Ollama; each takes minutes, so 'make test-all' runs them."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from tunesmith.llama_cpp import find_tools
 from tunesmith_trainer.llama.server import Serving, serve
 
 pytestmark = pytest.mark.slow
+
+EXAMPLES = ROWS.parents[1]
 
 
 def test_rows_and_store_in_minio(tmp_path: Path) -> None:
@@ -47,26 +50,38 @@ def test_rows_and_store_in_minio(tmp_path: Path) -> None:
         assert server.secret_key not in "".join(path.read_text() for path in (tmp_path / "out").rglob("*.log"))
 
 
-def test_a_real_ollama_answers_as_llama_server_does_and_stops(tmp_path: Path) -> None:
-    """From our Modelfile as it is: the template of the file, our stops, the same greedy answer."""
-    import threading
+def test_the_demos_models_are_better_than_the_base_pass_their_gates_and_answer_in_ollama(tmp_path: Path) -> None:
+    """The quickstart as it is, over the user's own store: after `make demo` nothing is trained again.
 
-    job = manifest(quantizations=["Q4_K_M", "Q8_0"])
-    # Enough steps that the answers end by themselves.
-    job["spec"]["training"] |= {"maxSteps": 40}
-    ran = run_job(tmp_path / "run", job)
-    assert ran.code == 0, ran.stdout[-2000:]
-    out = tmp_path / "run" / "out"
+    From our Modelfile a real Ollama takes the template of the file and our stops: the same greedy answer, to its end.
+    """
+    job = yaml.safe_load((EXAMPLES / "quickstart.yaml").read_text())
+    job["spec"]["model"]["source"] = f"file://{smollm2()}"
+    job["spec"]["datasets"][0]["source"] = f"file://{ROWS}"
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    out = tmp_path / "out"
+    ran = tunesmith("run", tmp_path / "job.yaml", "--output", out, "--json")
+    assert ran.code == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    report = json.loads((out / "report.json").read_text())
+    assert report["evaluation"]["prompts"] >= 40
+    assert report["evaluation"]["gain"]["value"] >= 0.3
+    assert report["evaluation"]["gain"]["low"] > 0
+    assert {file["type"]: file["verdict"] for file in report["files"]} == dict.fromkeys(
+        job["spec"]["quantizations"], "Passed"
+    )
+
     question = [{"role": "user", "content": "The street lamp outside number 12 has been dark for a week."}]
-    (tmp_path / "ollama").mkdir()
     with ollama_server(tmp_path / "ollama") as ollama:
-        for type_ in ("Q4_K_M", "Q8_0"):
-            ollama.create(f"small-{type_.lower()}", out / f"Modelfile.{type_}")
-            answer = ollama.chat(f"small-{type_.lower()}", question, temperature=0, seed=1)
-            with serve(find_tools(), out / f"small-{type_}.gguf", Serving(512), threading.Event()) as server:
+        for file in report["files"]:
+            name = f"demo-{file['type'].lower()}"
+            ollama.create(name, out / f"Modelfile.{file['type']}")
+            answer = ollama.chat(name, question, temperature=0, seed=1)
+            with serve(find_tools(), out / file["name"], Serving(512), threading.Event()) as server:
                 expected = server.chat(question, max_tokens=64)
-            assert answer["done_reason"] == "stop"
-            assert answer["message"]["content"].strip() == expected.text.strip()
+            assert (answer["done_reason"], expected.stopped) == ("stop", True)
+            # Our llama-server spells the token that ended the answer out.
+            assert answer["message"]["content"] == expected.text.removesuffix("<|im_end|>")
+            assert "Lighting" in answer["message"]["content"]
 
 
 @pytest.mark.parametrize(
