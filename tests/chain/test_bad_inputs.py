@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.models import cut, smollm2
-from support.runs import ROWS, Running, manifest, record, run_job, tunesmith
+from support.runs import ROWS, Ran, Running, manifest, record, run_job, tunesmith
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,16 @@ def replaced(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def told(ran: Ran, failure: str) -> str:
+    """What a command said of a failure of this class, in its first line; the second is the hint, and must be there."""
+    lines = (ran.stdout + ran.stderr).splitlines()
+    place = next((at for at, line in enumerate(lines) if line.startswith(failure)), None)
+    assert place is not None, f"no {failure} in {lines}"
+    assert lines[place + 1].strip(), f"no hint after {lines[place]}"
+    assert "Traceback" not in ran.stdout + ran.stderr
+    return lines[place]
+
+
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
@@ -53,7 +63,7 @@ def test_a_wrong_manifest_is_refused_before_anything_runs(
     ran = run_job(tmp_path, job)
 
     assert ran.code == code
-    assert said in ran.stderr
+    assert said in (told(ran, said) if code == 1 else ran.stderr)
     assert ran.started() == []
 
 
@@ -88,7 +98,7 @@ def test_a_model_without_a_chat_template_is_refused_for_chats(tmp_path: Path) ->
     ran = run_job(tmp_path / "run", manifest(model={"source": f"file://{model}"}))
 
     assert ran.code == 1
-    assert "ModelInvalid" in ran.stderr
+    assert "chat template" in told(ran, "ModelInvalid in prepare")
     assert ran.started() == ["prepare"]
 
 
@@ -97,7 +107,7 @@ def test_missing_tools_are_told_before_the_first_stage(tmp_path: Path) -> None:
     ran = run_job(tmp_path, manifest(), TUNESMITH_LLAMA_CPP=str(tmp_path))
 
     assert ran.code == 1
-    assert "ToolsMissing" in ran.stderr
+    assert str(tmp_path) in told(ran, "ToolsMissing")
     assert ran.started() == []
 
 
@@ -114,7 +124,7 @@ def test_a_store_that_is_away_is_told(tmp_path: Path) -> None:
     )
 
     assert ran.code == 1
-    assert "StoreUnavailable" in ran.stdout + ran.stderr
+    assert "127.0.0.1:9" in told(ran, "StoreUnavailable")
     assert "the-secret-key" not in ran.stdout + ran.stderr
 
 
