@@ -232,22 +232,28 @@ def test_a_disk_that_is_too_small_or_too_full_is_told_before_the_first_stage(
     assert [*too_small.started(), *too_full.started()] == []
 
 
+def resize(disk: Path, size: int) -> None:
+    """Give the file system `size` bytes, in whole pages."""
+    subprocess.run(["mount", "-o", f"remount,size={-(-size // 4096) * 4096}", str(disk)], check=True)
+
+
 def test_a_disk_that_fills_up_is_told_and_leaves_nothing_half(
     tmp_path: Path, small_model: Path, small_disk: Path
 ) -> None:
     """Somebody else takes the space while the job runs: StoreFull, no artifact that is not whole; then it goes on."""
-    subprocess.run(["mount", "-o", "remount,size=3g", str(small_disk)], check=True)
+    resize(small_disk, 3 << 30)
     job, store = manifest(model={"source": f"file://{small_model}"}), small_disk / "store"
     run = Running(tmp_path, job, store)
     run.until(lambda event: event["event"] == "started")
-    filler = fill(small_disk, leave=0)
+    # At once: writing a file of that size would take longer than the stage.
+    resize(small_disk, shutil.disk_usage(small_disk).used)
     failed = run.until(lambda event: event["event"] == "failed")
     assert run.end(timeout=30) == 1
     assert failed["result"]["failure"]["class"] == "StoreFull"
     assert "tunesmith gc" in failed["result"]["failure"]["hint"]
     assert not list(store.rglob("manifest.json"))
 
-    filler.unlink()
+    resize(small_disk, 3 << 30)
     again = Running(tmp_path, job, store)
     again.until(lambda event: event["stage"] == "prepare" and event["event"] == "done")
     again.kill_all()

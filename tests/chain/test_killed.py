@@ -120,6 +120,7 @@ def flip_a_bit(path: Path) -> None:
         file.write(bytes([last ^ 1]))
 
 
+@pytest.mark.slow
 def test_damaged_artifacts_are_made_again(survivor: Survivor, tmp_path: Path) -> None:
     """Found by who reads them, at a look into the store and at delivery: each maker runs once more (contract 3)."""
     flip_a_bit(survivor.file_of("convert", "gguf", "model.gguf"))
