@@ -7,7 +7,7 @@ from typing import Any
 from tunesmith_api import families
 from tunesmith_api.families import Family
 from tunesmith_api.measuring import EVALUATION_PERCENT
-from tunesmith_api.resolved import Resolved, ResolvedDataset
+from tunesmith_api.resolved import Resolved, ResolvedDataset, ResolvedModel
 from tunesmith_api.schema import Api
 from tunesmith_api.settings import (
     AnswerSettings,
@@ -23,6 +23,7 @@ from tunesmith_api.settings import (
     QuantizeSettings,
     TrainSettings,
 )
+from tunesmith_api.sources import PORTABLE
 from tunesmith_api.spec import Dataset, Engine, Hub, ImatrixMode, JobSpec, Method, Optimizer
 
 # Windows of 512 tokens for perplexity and KL divergence: below 32 noise exceeds what is measured (llama.cpp PR 7150).
@@ -75,7 +76,7 @@ def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effect
         prepare=_prepare(spec, resolved, train),
         train=train,
         convert=ConvertSettings(
-            base_source=resolved.model.uri,
+            base_source=_anywhere(resolved.model),
             base_revision=resolved.model.revision,
             base_digest=resolved.model.digest,
             dataset_digests=tuple(dataset.digest for dataset in resolved.datasets),
@@ -95,6 +96,14 @@ def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effect
             dataset_digests=tuple(dataset.digest for dataset in resolved.datasets),
         ),
     )
+
+
+def _anywhere(model: ResolvedModel) -> str:
+    """The model's address where it means the same on every machine, without a query (it may be signed), else its name.
+
+    It enters a key and the GGUF: two users with one model in folders of their own share what is made of it (P37).
+    """
+    return model.uri.partition("?")[0] if model.uri.startswith(PORTABLE) else model.name
 
 
 def train_settings(spec: JobSpec, resolved: Resolved, family: Family) -> TrainSettings:

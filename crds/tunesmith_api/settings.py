@@ -106,7 +106,8 @@ class TrainExecution(Api):
 class ConvertSettings(Api):
     """What determines the GGUF, beside base and adapter: the provenance that is written into its metadata.
 
-    `base_source` is the model's URI without secrets, `base_digest` and `dataset_digests` are ``sha256:...``.
+    `base_source` is the model's URI where it means the same everywhere, else its name;
+    `base_digest` and `dataset_digests` are ``sha256:...``.
     """
 
     base_source: str

@@ -21,6 +21,8 @@ _SOURCE_RULES = (
     ),
 )
 SourceUri = Annotated[str, Field(min_length=6, max_length=1024, json_schema_extra=rules(*_SOURCE_RULES))]
+# Addresses that mean the same on every machine.
+PORTABLE = ("hf://", "https://", "s3://")
 HTTP_URL = r"^https?://[^/ ]+(/[^ ]*)?$"
 HttpUrl = Annotated[str, Field(min_length=8, max_length=512, pattern=HTTP_URL)]
 Template = Annotated[str, Field(min_length=1, max_length=8192)]

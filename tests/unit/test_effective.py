@@ -6,7 +6,7 @@ import pytest
 
 from support.builders import a_spec, resolved
 from tunesmith_api import families
-from tunesmith_api.effective import Setting, settings_table, train_settings
+from tunesmith_api.effective import Setting, resolve_settings, settings_table, train_settings
 from tunesmith_api.settings import TrainSettings
 from tunesmith_api.training import Engine
 
@@ -73,3 +73,20 @@ def test_every_setting_is_shown_with_where_it_came_from() -> None:
     assert shown["training.evalEvery"].origin.startswith("unset: up to ten times")
     assert shown["store"].origin.startswith("unset: the operator's default, locally a folder")
     assert len(shown) == len({setting.path for setting in shown.values()})
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("hf://Qwen/Qwen2.5-1.5B-Instruct", "hf://Qwen/Qwen2.5-1.5B-Instruct"),
+        ("file:///home/ada/models/tiny", "tiny"),
+        ("file://models/tiny", "tiny"),
+        ("https://host/tiny.tar.gz?signature=secret", "https://host/tiny.tar.gz"),
+    ],
+)
+def test_where_a_model_lies_on_a_machine_makes_no_other_artifact(source: str, told: str) -> None:
+    """Two users with one model in folders of their own share what is made of it; and no signature gets into a key."""
+    spec = a_spec(model={"source": source})
+    pinned = resolved(spec, uri=source, name="tiny")
+
+    assert resolve_settings("job", spec, pinned).convert.base_source == told

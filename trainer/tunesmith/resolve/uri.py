@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.sources import PORTABLE
 
 
 class Scheme(StrEnum):
@@ -41,7 +42,7 @@ def portable(uri: str) -> bool:
 
     `uri` is one that has a scheme.
     """
-    return uri.startswith(("hf://", "https://", "s3://"))
+    return uri.startswith(PORTABLE)
 
 
 def parse_source(uri: str) -> Source:
