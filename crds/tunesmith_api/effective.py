@@ -30,6 +30,8 @@ from tunesmith_api.spec import Dataset, Engine, Hub, ImatrixMode, JobSpec, Metho
 GATE_CHUNKS = 40
 # The baseline's logits are bounded: 40 windows of the largest vocabulary in use (262,144) take 5.4 GB (P65).
 LOGITS_BYTES = 6 << 30
+# What Ollama gives a model whose Modelfile says nothing (P70): short training rows are no reason to forget sooner.
+OLLAMA_CONTEXT = 2_048
 # How long an answer may get: the longest that a small model on a device is asked for in one go, in tokens.
 MAX_NEW_TOKENS = 256
 
@@ -91,11 +93,16 @@ def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effect
             job_name=job_name,
             gates=spec.gates,
             hub=None if hub is None else _hub(hub),
-            context_length=train.max_sequence_length,
+            context_length=_served_context(train, resolved),
             system_prompt=spec.training.system_prompt,
             dataset_digests=tuple(dataset.digest for dataset in resolved.datasets),
         ),
     )
+
+
+def _served_context(train: TrainSettings, resolved: Resolved) -> int:
+    """Tokens that the Modelfile asks for: what was trained with, no less than Ollama gives by itself (P70)."""
+    return min(max(train.max_sequence_length, OLLAMA_CONTEXT), resolved.model.dimensions.max_position_embeddings)
 
 
 def _anywhere(model: ResolvedModel) -> str:

@@ -14,12 +14,12 @@ RECIPES: Mapping[Kind, int] = {
     Kind.BASE: 1,
     Kind.DATASET: 2,
     Kind.ADAPTER: 2,
-    Kind.GGUF: 1,
+    Kind.GGUF: 2,
     Kind.BASE_GGUF: 1,
     Kind.IMATRIX: 1,
     Kind.LOGITS: 1,
-    Kind.EVALUATION: 2,
-    Kind.QUANTIZED: 2,
+    Kind.EVALUATION: 3,
+    Kind.QUANTIZED: 3,
     Kind.PUBLICATION: 2,
 }
 

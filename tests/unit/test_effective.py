@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import a_spec, resolved
+from support.builders import a_spec, dimensions, resolved
 from tunesmith_api import families
 from tunesmith_api.effective import Setting, resolve_settings, settings_table, train_settings
 from tunesmith_api.settings import TrainSettings
@@ -90,3 +90,12 @@ def test_where_a_model_lies_on_a_machine_makes_no_other_artifact(source: str, to
     pinned = resolved(spec, uri=source, name="tiny")
 
     assert resolve_settings("job", spec, pinned).convert.base_source == told
+
+
+@pytest.mark.parametrize(("rows", "model", "served"), [(128, 8192, 2048), (4096, 8192, 4096), (128, 512, 512)])
+def test_short_rows_are_no_reason_to_forget_a_conversation(rows: int, model: int, served: int) -> None:
+    """P70: at least what Ollama gives by itself, at most what the model can read."""
+    spec = a_spec(training={"maxSequenceLength": rows})
+    pinned = resolved(spec, dimensions=dimensions(maxPositionEmbeddings=model))
+
+    assert resolve_settings("job", spec, pinned).publish.context_length == served

@@ -78,6 +78,7 @@ def test_a_modelfile_stops_reads_far_enough_and_keeps_the_system_prompt() -> Non
     lines = modelfile(facts).splitlines()
     assert lines == [
         "# note",
+        "# Answers were measured at temperature 0; Ollama samples. For the same ones: PARAMETER temperature 0",
         "FROM ./bot-Q8_0.gguf",
         "PARAMETER num_ctx 512",
         'PARAMETER stop "<|im_end|>"',

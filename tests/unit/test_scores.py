@@ -125,6 +125,16 @@ def test_the_interval_has_the_width_of_the_binomials() -> None:
     assert RESAMPLES >= 1000
 
 
+@pytest.mark.parametrize(
+    ("score", "rows", "low", "high"), [(0.0, 60, 0.0, 0.0596), (1.0, 6, 0.5407, 1.0), (1.0, 1, 0.025, 1.0)]
+)
+def test_all_right_or_all_wrong_is_not_beyond_doubt(score: float, rows: int, low: float, high: float) -> None:
+    """The exact binomial interval, as any table of it has it."""
+    found = mean_interval("ExactMatch", [score] * rows, seed=3)
+
+    assert (found["low"], found["high"]) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
 def test_a_loss_is_weighted_by_tokens() -> None:
     """One row of ten tokens counts ten times a row of one."""
     assert ratio_interval("Loss", [10.0, 5.0], [10.0, 1.0], seed=1)["value"] == pytest.approx(15 / 11)
@@ -144,10 +154,13 @@ def test_a_paired_difference_is_surer_than_two_scores() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(0, 1000))
 def test_an_interval_never_leaves_the_scores_range(scores: list[float], seed: int) -> None:
-    """A mean of resampled scores lies between the least and the greatest."""
+    """A mean lies within, of resampled scores between the least and the greatest."""
     found = mean_interval("ChrF", scores, seed)
 
-    assert min(scores) - 1e-9 <= found["low"] <= found["high"] <= max(scores) + 1e-9
+    assert 0 <= found["low"] <= found["value"] + 1e-9
+    assert found["value"] - 1e-9 <= found["high"] <= 1
+    if set(scores) not in ({0.0}, {1.0}):
+        assert min(scores) - 1e-9 <= found["low"] <= found["high"] <= max(scores) + 1e-9
 
 
 def test_no_rows_have_no_score() -> None:

@@ -136,9 +136,9 @@ def _adapter(task: Task, tuned: Tuned, rows: list[list[int]], folder: Path) -> d
         return {"made": False, "reason": "there is no adapter"}
     task.go_on(0.9)
     with open_model(task.tools, folder / MODEL) as model:
-        found = verify_adapter(model, folder / ADAPTER, few_of(rows), tuned.apart.base)
+        agreement = verify_adapter(model, folder / ADAPTER, few_of(rows), tuned.apart.base)
     size = (folder / ADAPTER).stat().st_size
-    return {"made": True, "bytes": size, "logits": agreement_figures(found)}
+    return {"made": True, "bytes": size, "logits": agreement_figures(*agreement)}
 
 
 def _why_no_adapter(task: Task) -> str | None:

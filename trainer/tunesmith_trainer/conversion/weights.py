@@ -17,10 +17,11 @@ from tunesmith_trainer.parity.logits import Agreement, Tolerance, compare, short
 if TYPE_CHECKING:
     import torch
 
-# Merged weights are rounded to bfloat16: measured 0.0001 for a trained adapter and 0.0064 for one of four steps, whose
-# changes are small against the weights' last bit; unmerged it is the adapter's whole effect, 0.2 and more. What the
-# weights are is proven bit by bit (`check_merge`); this is what they do.
-MERGED = Tolerance(same_top=0.95, mean_kl=0.01)
+# Merged weights are rounded to bfloat16: measured divergences are 0.0001 for a trained adapter and up to 0.0064 for one
+# of few steps, whose changes are small against the weights' last bit; unmerged it is the adapter's whole effect, 0.2
+# and more. Equal top tokens were 0.943 to 0.997 for right merges, 0.84 at most unmerged; of 256 positions such a share
+# has a standard error of 1.5 points. What the weights are is proven bit by bit (`check_merge`); this is what they do.
+MERGED = Tolerance(same_top=0.9, mean_kl=0.02)
 # A merge may differ from base and adapter apart by this share of what the adapter does (engines.md, section 8) ...
 EFFECT_SHARE = 0.05
 # ... but rounding merged weights to bfloat16 alone makes 0.0001 (measured), all that a nearly untrained adapter does.
@@ -108,7 +109,8 @@ def check_agreement(found: Agreement, effect: Agreement) -> None:
     if not found.mean_kl <= allowed:
         missed.append(f"their KL divergence is {found.mean_kl:.2g}, the adapter's own effect {effect.mean_kl:.2g}")
     if missed:
-        message = f"the merged model does not predict what base and adapter do: {'; '.join(missed)}"
+        where = f"at {found.positions} positions"
+        message = f"{where} the merged model does not predict what base and adapter do: {'; '.join(missed)}"
         raise StageFailure(FailureClass.MERGE_INVALID, message)
 
 

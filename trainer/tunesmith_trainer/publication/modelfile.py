@@ -7,6 +7,8 @@ was trained with (Ollama 0.17, server/create.go; P72; docs/stages.md).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_GREEDY = "# Answers were measured at temperature 0; Ollama samples. For the same ones: PARAMETER temperature 0"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelfileFacts:
@@ -21,7 +23,7 @@ class ModelfileFacts:
 
 def modelfile(facts: ModelfileFacts) -> str:
     """The text of the Modelfile."""
-    lines = [f"# {facts.note}", f"FROM ./{facts.file}", f"PARAMETER num_ctx {facts.context_length}"]
+    lines = [f"# {facts.note}", _GREEDY, f"FROM ./{facts.file}", f"PARAMETER num_ctx {facts.context_length}"]
     lines += [f"PARAMETER stop {_quoted(stop)}" for stop in dict.fromkeys(facts.stops)]
     if facts.system:
         lines.append(f"SYSTEM {_long_quoted(facts.system)}")

@@ -13,8 +13,22 @@ _TAIL = 2.5
 
 
 def mean_interval(metric: str, values: Sequence[float], seed: int) -> dict[str, Any]:
-    """The mean of per-row scores with the percentile bootstrap's interval: {"metric", "value", "low", "high", "n"}."""
-    return ratio_interval(metric, values, [1.0] * len(values), seed)
+    """The mean of scores of 0 to 1 with the percentile bootstrap's interval: {"metric", "value", "low", "high", "n"}.
+
+    Where every row has the worst or the best score, resampling knows no doubt: then it is the exact binomial interval
+    (Clopper and Pearson 1934), 0 to 6 % for none of 60.
+    """
+    found = ratio_interval(metric, values, [1.0] * len(values), seed)
+    if values and set(values) <= {0.0}:
+        return found | {"high": 1 - _least(len(values))}
+    if values and set(values) <= {1.0}:
+        return found | {"low": _least(len(values))}
+    return found
+
+
+def _least(rows: int) -> float:
+    """The lower end of the 95 % interval for `rows` successes in as many tries."""
+    return float((_TAIL / 100) ** (1 / rows))
 
 
 def ratio_interval(metric: str, totals: Sequence[float], weights: Sequence[float], seed: int) -> dict[str, Any]:
