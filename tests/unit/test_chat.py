@@ -1,10 +1,14 @@
 """What `tunesmith chat` sends first, and how it reads llama-server's event stream."""
 
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 
 import pytest
 
-from tunesmith.cli.chat import first_messages, piece_of
+from tunesmith.cli.chat import answer, client_of, first_messages, piece_of
 from tunesmith_api.failures import StageFailure
 
 
@@ -41,3 +45,53 @@ def test_an_error_in_the_stream_is_told(line: str) -> None:
     """llama-server says so in the middle of an answer too."""
     with pytest.raises(StageFailure, match="the context is full"):
         piece_of(line)
+
+
+class OnceThenGone(BaseHTTPRequestHandler):
+    """Streams one answer, promises to keep the connection and hangs up at whatever else comes over it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """One answer, in one event."""
+        if getattr(self, "answered", False) or next(self.server.left, None) is None:  # type: ignore[attr-defined]
+            self.close_connection = True
+            return
+        self.answered = True
+        self.rfile.read(int(self.headers["Content-Length"]))
+        event = "data: " + json.dumps({"choices": [{"delta": {"content": "Hi"}}]}) + "\n\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(f"{len(event):x}\r\n{event}\r\n0\r\n\r\n".encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    """A server that answers once per connection; `left` says how often in all."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), OnceThenGone) as found:
+        found.left = count()  # type: ignore[attr-defined]
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield found
+        found.shutdown()
+
+
+def test_a_server_that_hangs_up_after_an_answer_is_asked_on(server: ThreadingHTTPServer) -> None:
+    """Each question has a connection of its own."""
+    with client_of(f"http://127.0.0.1:{server.server_port}") as client:
+        assert [answer(client, [{"role": "user", "content": "Hi"}], 0.0) for _ in range(4)] == ["Hi"] * 4
+
+
+def test_a_server_that_is_gone_is_a_sentence(server: ThreadingHTTPServer) -> None:
+    """With a hint, and no traceback."""
+    server.left = iter([1])  # type: ignore[attr-defined]
+    with client_of(f"http://127.0.0.1:{server.server_port}") as client:
+        answer(client, [], 0.0)
+        with pytest.raises(StageFailure, match="llama-server broke off the conversation") as caught:
+            answer(client, [], 0.0)
+
+    assert "tunesmith chat" in caught.value.hint

@@ -39,12 +39,12 @@ def chat(
     messages = first_messages(report, system)
     with _serving(file) as client:
         if prompt is not None:
-            _answer(client, [*messages, {"role": "user", "content": prompt}], temperature)
+            answer(client, [*messages, {"role": "user", "content": prompt}], temperature)
             return
         console.print(f"{file.name}; an empty line ends.", style="dim", highlight=False)
         for line in _lines(console):
             messages.append({"role": "user", "content": line})
-            messages.append({"role": "assistant", "content": _answer(client, messages, temperature)})
+            messages.append({"role": "assistant", "content": answer(client, messages, temperature)})
 
 
 def first_messages(report: dict[str, object], system: str | None) -> list[dict[str, str]]:
@@ -78,11 +78,20 @@ def _serving(file: Path) -> Iterator[httpx.Client]:
     command = [str(find_tools().server), "-m", str(file), "--host", "127.0.0.1", "--port", str(port), "--jinja"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=None) as client:  # noqa: S113  # a person waits
+            with client_of(f"http://127.0.0.1:{port}") as client:
                 _wait_until_ready(client, process, file)
                 yield client
         finally:
             process.terminate()
+
+
+def client_of(url: str) -> httpx.Client:
+    """A client of the llama-server at `url` that opens a connection per question and knows no proxy.
+
+    llama-server may close a connection that it has streamed an answer over just as the next question goes out on it.
+    """
+    fresh = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(base_url=url, timeout=None, limits=fresh, trust_env=False)  # noqa: S113  # a person waits
 
 
 def _wait_until_ready(client: httpx.Client, process: "subprocess.Popen[bytes]", file: Path) -> None:
@@ -111,18 +120,23 @@ def _lines(console: Console) -> Iterator[str]:
         yield line
 
 
-def _answer(client: httpx.Client, messages: Sequence[dict[str, str]], temperature: float) -> str:
-    """Print the answer as it comes; returns it whole."""
+def answer(client: httpx.Client, messages: Sequence[dict[str, str]], temperature: float) -> str:
+    """Print the answer as it comes; returns it whole. Raises `Internal` where the server refuses or is gone."""
     asked = {"messages": list(messages), "temperature": temperature, "stream": True}
     text = ""
-    with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
-        if stream.is_error:
-            raise _refused(stream.read())
-        for line in stream.iter_lines():
-            piece = piece_of(line)
-            text += piece
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+    try:
+        with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
+            if stream.is_error:
+                raise _refused(stream.read())
+            for line in stream.iter_lines():
+                piece = piece_of(line)
+                text += piece
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+    except httpx.TransportError as error:
+        message = f"llama-server broke off the conversation: {error or type(error).__name__}"
+        hint = "Start 'tunesmith chat' again. If it repeats, memory may be short: choose a smaller quantization."
+        raise StageFailure(FailureClass.INTERNAL, message, hint) from error
     sys.stdout.write("\n")
     return text
 
