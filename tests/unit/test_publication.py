@@ -1,5 +1,6 @@
 """What publish writes beside the files: Modelfile, model card, picture; and what it withholds."""
 
+import re
 import xml.etree.ElementTree as ET
 
 from tunesmith_api.gates import Verdict
@@ -100,6 +101,16 @@ def test_the_curve_is_a_picture_of_both_losses() -> None:
 def test_there_is_no_picture_of_nothing() -> None:
     """A training without a log has none."""
     assert loss_curve([], "x") is None
+
+
+def test_the_axes_have_round_numbers() -> None:
+    """A loss falls by factors: what happens near its end is seen too."""
+    log = [{"step": step, "loss": 6.1 * 0.96**step} for step in range(1, 139)]
+
+    said = re.findall(r">([\d.]+)</text>", str(loss_curve(log, "x")))
+
+    assert said == ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5", "50", "100"]
+    assert loss_curve([{"step": 1, "loss": 0.0}, {"step": 2, "loss": 0.0}], "x") is not None
 
 
 def test_a_failed_file_is_published_only_if_asked() -> None:
