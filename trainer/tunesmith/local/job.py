@@ -57,7 +57,7 @@ def open_job(wanted: Wanted) -> LocalJob:
     written = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     location = store_location(job, wanted)
     access = source_access(wanted.manifest, location)
-    record = _record(wanted.output, Record(manifest=written, store=location.uri, namespace=location.namespace))
+    record = recorded(wanted.output, Record(manifest=written, store=location.uri, namespace=location.namespace))
     if record.resolved is None or not record.stages:
         record = _anew(record, written, resolve(job.spec, access))
     resolved = record.resolved
@@ -136,7 +136,7 @@ def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: 
     return {}
 
 
-def _record(output: Path | None, fresh: Record) -> Record:
+def recorded(output: Path | None, fresh: Record) -> Record:
     """The record of an output folder; `fresh` where it has none, or none that anything was made for.
 
     Raises `SpecInvalid` where the folder holds what was made for another job.
@@ -144,20 +144,28 @@ def _record(output: Path | None, fresh: Record) -> Record:
     known = None if output is None else read_record(output)
     if known is None:
         return fresh
+    changed = _changed(known, fresh)
+    if not changed:
+        return known
+    if not known.stages:
+        return fresh
+    was, now = known.manifest["metadata"]["name"], fresh.manifest["metadata"]["name"]
+    other = f"holds job '{was}', this is '{now}'"
+    raise StageFailure(
+        FailureClass.SPEC_INVALID,
+        f"{output} " + (other if was != now else f"holds job '{now}' as it was before: " + "; ".join(changed)),
+        "Choose another --output for the changed job; what has not changed is used again from the store.",
+    )
+
+
+def _changed(known: Record, fresh: Record) -> list[str]:
+    """In sentences, what keeps the results of `known` from being those of `fresh`."""
     changed = [str(problem) for problem in violations(fresh.manifest, known.manifest)]
     if (known.store, known.namespace) != (fresh.store, fresh.namespace):
         changed.append(f"the store was {known.store} (namespace {known.namespace})")
     if known.manifest["metadata"]["name"] != fresh.manifest["metadata"]["name"]:
         changed.append(f"metadata.name was {known.manifest['metadata']['name']}")
-    if not changed:
-        return known
-    if not known.stages:
-        return fresh
-    raise StageFailure(
-        FailureClass.SPEC_INVALID,
-        f"{output} holds the result of another job: " + "; ".join(changed),
-        "Choose another --output for the changed job; what has not changed is used again from the store.",
-    )
+    return changed
 
 
 def _anew(record: Record, written: dict[str, Any], resolved: Resolved) -> Record:
@@ -188,10 +196,18 @@ def _still_true(record: Record, plan: Plan, artifacts: Artifacts) -> Record:
 
 @contextmanager
 def held(output: Path) -> Iterator[None]:
-    """Keep a second run out of an output folder; `SpecInvalid` if one is in it."""
+    """Keep a second run out of an output folder; `SpecInvalid` if one is in it, or no folder can be made there."""
     folder = output / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / "lock").open("w")
+    except OSError as error:
+        raise StageFailure(
+            FailureClass.SPEC_INVALID,
+            f"{output} cannot be the folder for the result: {error.strerror}",
+            "Choose another --output: a folder that you may write to, or a name that is free.",
+        ) from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
