@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from tunesmith_api.quantizations import QUANTIZATIONS
 from tunesmith_api.resolved import ModelDimensions, Resolved
 from tunesmith_api.settings import BaselineSettings, TrainSettings
+from tunesmith_api.sources import PORTABLE
 from tunesmith_api.spec import Method
+from tunesmith_api.stages import Stage
 
 # bf16, as base and merged model are held and converted (P34, P47).
 _BF16_BYTES = 2
@@ -20,13 +22,41 @@ _REFERENCE_SPEED, _REFERENCE_PARAMETERS = 100.0, 134.5e6
 _FULL_COST = 1.5
 # llama.cpp reads a model of this size at some 400 tokens a second and core (docs/benchmarks.md).
 _READ_SPEED = 400.0
+# How many times 20,000 tokens of text a stage reads with llama.cpp.
+_READS = {Stage.IMATRIX: 2, Stage.BASELINE: 1, Stage.QUANTIZE: 1}
 # Starting Python with torch, loading a model, writing a file: seconds per stage on an idle machine.
 _START_SECONDS = 10.0
+# What a matrix becomes whose rows do not fit a type's blocks of 256 weights, by the type's beginning: the bits per
+# weight of the type itself and of Q4_0 or IQ4_NL, Q5_0, Q5_1 or Q8_0 instead (P59; tensor_type_fallback in llama.cpp's
+# src/llama-quant.cpp, block formats of ggml/src/ggml-common.h). None: whatever it is, 4.5 bits.
+_BLOCK = 256
+_INSTEAD: dict[str, tuple[float | None, float]] = {
+    "Q4_K": (4.5, 5.5),
+    "Q5_K": (5.5, 6.0),
+    "Q6_K": (6.5625, 8.5),
+    **dict.fromkeys(("Q2_", "Q3_K", "TQ", "IQ1_", "IQ2_", "IQ3_", "IQ4_XS"), (None, 4.5)),
+}
+# The vocabulary in a GGUF: the text of each token and merge, kind and lengths (SmolLM2: 1.8 MB for 49,152 tokens).
+_BYTES_PER_WORD = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known beside the settings: the number of `rows` of the datasets, the names of the stages still `left`.
+
+    None where it is not known: rows are then taken to be as long as they may be, and all stages to be left.
+    """
+
+    rows: int | None = None
+    left: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes, and seconds on this machine; a rough guide, measured figures are in the report."""
+    """Bytes, and seconds of one core; a rough guide, measured figures are in the report.
+
+    Files, disk and tokens are those of the whole job, `download_bytes` and `seconds` of what is left of it.
+    """
 
     file_bytes: dict[str, int]
     disk_bytes: int
@@ -35,32 +65,76 @@ class Estimate:
     seconds: float
 
 
-def estimate(resolved: Resolved, train: TrainSettings, baseline: BaselineSettings, types: tuple[str, ...]) -> Estimate:
+def estimate(
+    resolved: Resolved,
+    train: TrainSettings,
+    baseline: BaselineSettings,
+    types: tuple[str, ...],
+    known: Known = Known(),
+) -> Estimate:
     """What a job of these settings takes; `types` are the quantizations. Cores are taken to be one: divide by yours."""
     model = resolved.model.dimensions
     files = {name: quantized_bytes(model, name) for name in types}
-    dataset_bytes = sum(dataset.size for dataset in resolved.datasets)
-    tokens = int(dataset_bytes / _JSON_BYTES_PER_TOKEN * train.epochs)
-    if train.max_steps is not None:
-        tokens = min(tokens, train.max_steps * train.effective_batch_size * train.max_sequence_length)
-    if train.method is Method.NONE:
-        tokens = 0
+    tokens = train_tokens(sum(dataset.size for dataset in resolved.datasets), known.rows, train)
     gguf = model.parameters * _BF16_BYTES
     disk = (
         model.bytes + 3 * gguf + sum(files.values()) + logits_bytes(model, baseline) + adapter_bytes(model, train) * 4
     )
-    return Estimate(files, disk, model.bytes + dataset_bytes, tokens, _seconds(model, train, tokens, len(types)))
+    left = _all_stages(types) if known.left is None else known.left
+    download = _download_bytes(resolved) if Stage.PREPARE in left else 0
+    return Estimate(files, disk, download, tokens, _seconds(model, train, tokens, left))
+
+
+def train_tokens(dataset_bytes: int, rows: int | None, train: TrainSettings) -> int:
+    """The tokens that training reads: its epochs, or maxSteps whatever the epochs are.
+
+    A row is taken to be as long as the mean of `rows`, or as long as it may be where their number is not known or
+    several are packed into one sequence.
+    """
+    if train.method is Method.NONE:
+        return 0
+    epoch = dataset_bytes / _JSON_BYTES_PER_TOKEN
+    if train.max_steps is None:
+        return int(epoch * train.epochs)
+    row = float(train.max_sequence_length)
+    if rows and not train.packing:
+        row = min(row, epoch / rows)
+    return int(train.max_steps * train.effective_batch_size * row)
 
 
 def quantized_bytes(model: ModelDimensions, type_: str) -> int:
-    """The file's size: nominal bits per weight, more for the embeddings, a large part of a small model (P60)."""
+    """The file's size: bits per weight, more for the embeddings, a large part of a small model (P60), and words."""
     known = next(row for name, row in QUANTIZATIONS.items() if name.value == type_)
     embeddings = model.vocab_size * model.hidden_size
     # Smaller types keep the output matrix, which tied models share with the embeddings, as Q6_K, or as Q8_0 where its
     # rows do not fit Q6_K's blocks of 256 (P59; llama.cpp src/llama-quant.cpp).
-    embedding_bits = max(known.bits_per_weight, 8.5 if model.hidden_size % 256 else 6.5625)
+    embedding_bits = max(known.bits_per_weight, 8.5 if model.hidden_size % _BLOCK else 6.5625)
     rest = max(model.parameters - embeddings, 0)
-    return int((rest * known.bits_per_weight + embeddings * embedding_bits) / 8)
+    odd = _odd_share(model)
+    rest_bits = odd * _odd_bits(type_, known.bits_per_weight) + (1 - odd) * known.bits_per_weight
+    return int((rest * rest_bits + embeddings * embedding_bits) / 8) + _BYTES_PER_WORD * model.vocab_size
+
+
+def _odd_share(model: ModelDimensions) -> float:
+    """The share of a layer's weights in matrices whose rows do not fit blocks of 256 weights."""
+    attention = model.heads * model.head_dim
+    by_row_length = (
+        (model.hidden_size, model.hidden_size * (attention + 2 * model.kv_heads * model.head_dim)),
+        (attention, model.hidden_size * attention),
+        (model.hidden_size, 2 * model.hidden_size * model.intermediate_size),
+        (model.intermediate_size, model.hidden_size * model.intermediate_size),
+    )
+    odd = sum(weights for length, weights in by_row_length if length % _BLOCK)
+    return odd / sum(weights for _, weights in by_row_length)
+
+
+def _odd_bits(type_: str, bits: float) -> float:
+    """Bits per weight of such a matrix; what a mix has more than its main type, it has here too."""
+    found = next((row for name, row in _INSTEAD.items() if type_.startswith(name)), None)
+    if found is None:
+        return bits
+    own, instead = found
+    return max(instead, 0 if own is None else instead + bits - own)
 
 
 def logits_bytes(model: ModelDimensions, baseline: BaselineSettings) -> int:
@@ -80,10 +154,22 @@ def adapter_bytes(model: ModelDimensions, train: TrainSettings) -> int:
     return 4 * train.lora.rank * model.layers * (attention + keys_values + feed_forward)
 
 
-def _seconds(model: ModelDimensions, train: TrainSettings, tokens: int, types: int) -> float:
+def _all_stages(types: tuple[str, ...]) -> tuple[str, ...]:
+    once = (Stage.PREPARE, Stage.TRAIN, Stage.CONVERT, Stage.IMATRIX, Stage.BASELINE, Stage.EVALUATE)
+    return (*once, *(f"{Stage.QUANTIZE}-{name}" for name in types))
+
+
+def _download_bytes(resolved: Resolved) -> int:
+    sizes = {resolved.model.uri: resolved.model.dimensions.bytes}
+    others = (*resolved.datasets, resolved.evaluation, resolved.adapter)
+    sizes |= {other.uri: other.size for other in others if other is not None}
+    return sum(size for uri, size in sizes.items() if uri.startswith(PORTABLE))
+
+
+def _seconds(model: ModelDimensions, train: TrainSettings, tokens: int, left: tuple[str, ...]) -> float:
     scale = model.parameters / _REFERENCE_PARAMETERS
     cost = _FULL_COST if train.method is Method.FULL else 1.0
-    training = tokens / _REFERENCE_SPEED * scale * cost
-    # baseline and one pass per type read some 20,000 tokens each, imatrix twice that
-    reading = (types + 3) * 20_000 / _READ_SPEED * scale
-    return training + reading + (types + 6) * _START_SECONDS
+    training = tokens / _REFERENCE_SPEED * scale * cost if Stage.TRAIN in left else 0.0
+    reads = sum(_READS.get(Stage(name.partition("-")[0]), 0) for name in left)
+    reading = reads * 20_000 / _READ_SPEED * scale
+    return training + reading + len(left) * _START_SECONDS

@@ -14,9 +14,12 @@ from tunesmith.cli.run import Manifest, Namespace, StoreUri
 from tunesmith.cli.view import duration
 from tunesmith.figures import megabytes
 from tunesmith.local.job import LocalJob, Wanted, open_job
+from tunesmith.resolve.uri import Scheme, local_path, parse_source
 from tunesmith_api.effective import Setting, resolve_settings, settings_table
-from tunesmith_api.estimates import Estimate, estimate
+from tunesmith_api.estimates import Estimate, Known, estimate
+from tunesmith_api.resolved import Resolved
 
+_JSONL = (".jsonl", ".ndjson")
 Json = Annotated[bool, typer.Option("--json", help="Write the plan as JSON.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The output folder that the run would go on in.")]
 
@@ -37,9 +40,11 @@ def plan(
     assert resolved is not None  # noqa: S101  # open_job resolves
     values = resolve_settings(local.job.metadata.name, local.job.spec, resolved)
     types = tuple(type_.value for type_ in local.job.spec.quantizations)
-    expected = estimate(resolved, values.train, values.baseline, types)
-    settings = settings_table(local.written, local.job.spec, resolved)
     there = {stage.name: _in_store(local, stage.name) for stage in local.plan.stages}
+    left = tuple(name for name, found in there.items() if not found)
+    known = Known(rows=_rows_here(resolved, manifest.resolve().parent), left=left)
+    expected = estimate(resolved, values.train, values.baseline, types, known)
+    settings = settings_table(local.written, local.job.spec, resolved)
     if as_json:
         sys.stdout.write(json.dumps(_document(local, settings, expected, there), indent=1) + "\n")
         return
@@ -50,6 +55,23 @@ def plan(
 def _in_store(local: LocalJob, name: str) -> bool:
     outputs = local.plan.stage(name).outputs
     return all(local.site.artifacts.holds(output.kind, output.key) for output in outputs)
+
+
+def _rows_here(resolved: Resolved, base: Path) -> int | None:
+    """How many rows the datasets have, where all of them are JSONL on this machine: counted by their lines."""
+    rows = 0
+    for dataset in resolved.datasets:
+        source = parse_source(dataset.uri)
+        if source.scheme is not Scheme.FILE or not all(file.path.endswith(_JSONL) for file in dataset.files):
+            return None
+        path = local_path(source, base)
+        try:
+            for file in dataset.files:
+                with (path / file.path if path.is_dir() else path).open("rb") as lines:
+                    rows += sum(1 for line in lines if line.strip())
+        except OSError:  # a finished job's rows may be gone
+            return None
+    return rows
 
 
 def _stages(local: LocalJob, there: dict[str, bool]) -> Table:
@@ -76,15 +98,13 @@ def _estimates(expected: Estimate, there: dict[str, bool]) -> Table:
     table = Table(box=None, title="\nEstimates", title_justify="left", pad_edge=False, show_header=False)
     for name, size in expected.file_bytes.items():
         table.add_row(f"size of {name}", f"{megabytes(size)} MB")
-    table.add_row("disk, store and scratch", f"{expected.disk_bytes / 1e9:.1f} GB")
-    table.add_row("to download", f"{expected.download_bytes / 1e9:.2f} GB")
+    table.add_row("disk, store and scratch, in all", f"{expected.disk_bytes / 1e9:.1f} GB")
+    table.add_row("left to download", f"{expected.download_bytes / 1e9:.2f} GB")
     table.add_row("tokens to train on", f"{expected.train_tokens:,}")
     cores = os.cpu_count() or 1
-    missing = sum(not found for found in there.values())
-    seconds = 0.0 if not missing else expected.seconds / cores
-    table.add_row(
-        f"time on this machine's {cores} cores", duration(seconds) + " (nothing is left to do)" * (not missing)
-    )
+    done = all(there.values())
+    left = "0s (nothing is left to do)" if done else duration(expected.seconds / cores)
+    table.add_row(f"time left on this machine's {cores} cores", left)
     return table
 
 
