@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tunesmith.local.listener import ProgressReport
 from tunesmith.local.runner import Event
+from tunesmith_api.failures import FailureClass
 from tunesmith_api.plan import Plan
 from tunesmith_api.stages import StageResult
 
@@ -28,9 +29,11 @@ _WORDS = {
     "progress": "running",
     "done": "done",
     "failed": "failed",
-    "stopping": "saving and stopping",
+    "stopping": "stopping",
 }
-_STYLES = {"done": "green", "failed": "red", "running": "bold", "saving and stopping": "yellow"}
+_STYLES = {"done": "green", "failed": "red", "running": "bold", "stopping": "yellow", "stopped": "yellow"}
+# Columns of the board beside the name's and the figures': with names of 16 they leave these 33 of a terminal's 80.
+_BAR, _STATE, _TIME = 12, 8, 7
 
 
 @dataclass(slots=True)
@@ -58,9 +61,9 @@ class Board:
     def update(self, event: Event) -> Row:
         """Take in one event; returns the stage's row."""
         row = self.rows[event.stage]
-        row.state = _WORDS[event.what]
+        row.state = "stopped" if _interrupted(event.result) else _WORDS[event.what]
         if event.what == "started":
-            row.began, row.percent = self.clock(), 0
+            row.began, row.percent, row.seconds = self.clock(), 0, None
         if event.report is not None:
             row.percent, row.left = event.report.percent, event.report.seconds_left
             row.detail = progress_detail(event.report)
@@ -72,14 +75,19 @@ class Board:
 
     def table(self) -> Table:
         """The board as a Rich table."""
-        table = Table(title=self.title, title_justify="left", box=None, pad_edge=False)
-        for name, width in (("stage", 18), ("", 24), ("state", 12), ("time", 9)):
-            table.add_column(name, min_width=width, no_wrap=True)
-        table.add_column("", overflow="fold")
+        table = Table(title=Text(self.title, style="table.title"), title_justify="left", box=None, pad_edge=False)
+        table.collapse_padding = table.expand = (
+            True  # so that the figures have all that the other columns leave, and no more
+        )
+        for name, width in (("stage", None), ("", _BAR), ("state", _STATE), ("time", _TIME)):
+            table.add_column(name, width=width, no_wrap=True)
+        table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
         for row in self.rows.values():
             style = _STYLES.get(row.state, "dim")
-            bar = ProgressBar(total=100, completed=row.percent, width=24)
-            table.add_row(row.name, bar, Text(row.state, style=style), self._time(row), row.detail)
+            bar = ProgressBar(total=100, completed=row.percent, width=_BAR)
+            left = "" if row.left is None else f"{duration(row.left)} left, "
+            detail = Text(left + " ".join(row.detail.split()))
+            table.add_row(row.name, bar, Text(row.state, style=style), self._spent(row), detail)
         return table
 
     def line(self, event: Event) -> str | None:
@@ -90,16 +98,16 @@ class Board:
             return None
         self._said[row.name] = now
         percent = f" {row.percent} %" if event.what == "progress" else ""
-        parts = (f"{row.name}: {row.state}{percent}", row.detail, f"[{self._time(row)}]" if row.began else "")
-        return " ".join(part for part in parts if part)
+        told = ", ".join(part for part in (f"{row.name}: {row.state}{percent}", row.detail) if part)
+        return f"{told} [{self._time(row)}]" if row.began is not None else told
 
     def _time(self, row: Row) -> str:
+        return self._spent(row) + ("" if row.left is None else f", about {duration(row.left)} left")
+
+    def _spent(self, row: Row) -> str:
         if row.seconds is not None:
             return duration(row.seconds)
-        if row.began is None:
-            return ""
-        spent = duration(self.clock() - row.began)
-        return spent if row.left is None else f"{spent} -{duration(row.left)}"
+        return "" if row.began is None else duration(self.clock() - row.began)
 
 
 def board_of(plan: Plan, done: Mapping[str, StageResult], title: str) -> Board:
@@ -160,9 +168,17 @@ def progress_detail(report: ProgressReport) -> str:
 def result_detail(result: StageResult) -> str:
     """How a stage ended: its failure, or its headline figures."""
     if result.failure is not None:
+        if _interrupted(result):
+            return result.failure.message
         return f"{result.failure.failure}: {result.failure.message}"
     parts = ["in the store already"] if result.reused else []
     return ", ".join(parts + list(_headlines(result.figures)))
+
+
+def _interrupted(result: StageResult | None) -> bool:
+    """Whether a stage ended since it was asked to: a person who pressed Ctrl-C reads of no failure."""
+    failure = None if result is None else result.failure
+    return failure is not None and failure.failure is FailureClass.INTERRUPTED
 
 
 def _headlines(figures: Mapping[str, Any]) -> Iterable[str]:
