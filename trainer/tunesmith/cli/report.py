@@ -39,6 +39,29 @@ def files_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def failed_gates(report: Mapping[str, Any]) -> list[str]:
+    """A sentence for each file, and for the tuned model itself, that failed: its gates with value and threshold."""
+    judged = [
+        (file["type"], file["gates"], "failed" if file["published"] else "is withheld") for file in report["files"]
+    ]
+    judged.append(("the tuned model", report.get("gates") or [], "failed"))
+    sentences = []
+    for name, gates, what in judged:
+        reasons = [
+            f"{gate['name']} {_measured(gate)} against {gate['threshold']:g}"
+            for gate in gates
+            if gate["verdict"] == "Failed"
+        ]
+        if reasons:
+            sentences.append(f"{name} {what}: {', '.join(reasons)}")
+    return sentences
+
+
+def _measured(gate: Mapping[str, Any]) -> str:
+    """What failed without a value was infinite or no number at all (tunesmith_api/gates.py)."""
+    return "no number" if gate.get("value") is None else number(gate["value"], 3)
+
+
 def evaluation_table(report: Mapping[str, Any]) -> RenderableType:
     """Base against tuned: score, loss, what was forgotten."""
     evaluation = report.get("evaluation") or {}

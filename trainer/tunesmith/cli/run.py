@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 
 from tunesmith.cli.errors import FAILED, INTERRUPTED, exit_code, tell
+from tunesmith.cli.report import failed_gates, summary
 from tunesmith.cli.view import board_of, duration, json_lines, showing
 from tunesmith.llama_cpp import provide_tools
 from tunesmith.local.deliver import deliver_anew, refuse_a_folder_of_others
@@ -23,7 +25,7 @@ from tunesmith.local.runner import Run
 from tunesmith.local.scratch import working_in
 from tunesmith.manifest import load_manifest
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.stages import Stage, failure_of
+from tunesmith_api.stages import Failure, Stage, failure_of
 
 Manifest = Annotated[Path, typer.Argument(help="The FineTuneJob to carry out.", metavar="JOB.YAML")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The folder for the result. [default: ./NAME]")]
@@ -45,7 +47,7 @@ def run(
 
     Example: `tunesmith run examples/quickstart.yaml --output out/`
     """
-    console = Console(stderr=as_json)
+    console, began = Console(stderr=as_json), time.monotonic()
     # Read before anything is written: a manifest that is wrong leaves no trace.
     name = load_manifest(manifest).metadata.name
     folder = output or Path(name)
@@ -60,7 +62,7 @@ def run(
             _provide_tools(console)
         with working_in(local.site.scratch):
             carried, files = _carry_out(begin(local), console, as_json=as_json)
-        code = _conclude(carried, local, console, files if as_json else None)
+        code = _conclude(carried, local, console, files if as_json else None, began)
     raise typer.Exit(code)
 
 
@@ -122,7 +124,8 @@ def _stopping(run: Run) -> Iterator[None]:
         run.stop()
         if run.stops == 1:
             # os.write: the handler may interrupt a print of the console's own
-            os.write(2, b"\nSaving at the end of the running step; press Ctrl-C again to end at once.\n")
+            what = b"Saving at the end of the running step" if run.is_training() else b"Stopping"
+            os.write(2, b"\n" + what + b"; press Ctrl-C again to end at once.\n")
 
     handlers: dict[signal.Signals, Any] = {name: signal.signal(name, stop) for name in _STOPPERS}
     try:
@@ -137,38 +140,42 @@ _PINNED = (Stage.TRAIN, Stage.CONVERT)
 _STOPPERS = (signal.SIGINT, signal.SIGTERM)
 
 
-def _conclude(run: Run, local: LocalJob, console: Console, told: tuple[Path, ...] | None) -> int:
-    """Say how it ended, to a program with the delivered files `told`; the exit code."""
+def _conclude(run: Run, local: LocalJob, console: Console, told: tuple[Path, ...] | None, began: float) -> int:
+    """Say how it ended, to a program with the delivered files `told`; the exit code. `began` is of the clock."""
     if run.stops and Stage.PUBLISH not in run.record.stages:
         console.print("Stopped. The same command goes on from here.")
         return INTERRUPTED
     if run.failure is not None:
-        failure = run.failure.to_json_dict()
-        write_record(local.site.output, run.record.model_copy(update={"phase": "Failed", "failure": failure}))
-        tell(run.failure, console)
-        if run.failure.stage in _PINNED and not run.failure.retry_helps:
-            console.print("To change the model, the rows or the training now, choose another --output; what has not")
-            console.print("changed is used again from the store.")
-        console.print(f"Logs: {local.site.output / '.tunesmith' / 'logs'}", highlight=False)
-        return exit_code(run.failure)
-    figures = run.record.stages[Stage.PUBLISH].result.figures
-    failed = figures.get("verdict") == "Failed"
-    withheld = failed and figures.get("onFailure") == "Withhold"
-    failure_record = {"class": FailureClass.GATE_FAILED.value, "stage": "publish"} if withheld else None
+        return _conclude_failed(run, run.failure, local, console)
+    output = local.site.output
+    report = json.loads((output / "report.json").read_text())
+    figures, failed = run.record.stages[Stage.PUBLISH].result.figures, failed_gates(report)
+    withheld = figures.get("verdict") == "Failed" and figures.get("onFailure") == "Withhold"
     phase = "Failed" if withheld else "Complete"
-    write_record(local.site.output, run.record.model_copy(update={"phase": phase, "failure": failure_record}))
+    why = failure_of(StageFailure(FailureClass.GATE_FAILED, "; ".join(failed)), Stage.PUBLISH) if withheld else None
+    ended = {"phase": phase, "failure": None if why is None else why.to_json_dict()}
+    write_record(output, run.record.model_copy(update=ended))
     if told is not None:
         sys.stdout.write(json.dumps({"event": "finished", "phase": phase, "files": [str(f) for f in told]}) + "\n")
     else:
-        _say_where(run, local, console)
+        console.print(summary(report))
+        spent = duration(time.monotonic() - began)
+        console.print(f"Files: {output}/   (this run took {spent})", highlight=False, soft_wrap=True)
+        if any(file["published"] for file in report["files"]):
+            console.print(f"Chat:  tunesmith chat {output}/", highlight=False, soft_wrap=True)
+    for sentence in failed:
+        console.print(sentence, style="red", markup=False, highlight=False, soft_wrap=True)
+    if withheld:
+        tell(StageFailure(FailureClass.GATE_FAILED, "what failed its gates is not published"), console)
     return FAILED if withheld else 0
 
 
-def _say_where(run: Run, local: LocalJob, console: Console) -> None:
-    from tunesmith.cli.report import summary
-
-    report = json.loads((local.site.output / "report.json").read_text())
-    console.print(summary(report))
-    seconds = sum(stage.result.seconds for stage in run.record.stages.values() if not stage.result.reused)
-    console.print(f"Files: {local.site.output}/   (stages took {duration(seconds)})", highlight=False)
-    console.print(f"Chat:  tunesmith chat {local.site.output}/", highlight=False)
+def _conclude_failed(run: Run, failure: Failure, local: LocalJob, console: Console) -> int:
+    ended = {"phase": "Failed", "failure": failure.to_json_dict()}
+    write_record(local.site.output, run.record.model_copy(update=ended))
+    tell(failure, console)
+    if failure.stage in _PINNED and not failure.retry_helps:
+        console.print("To change the model, the rows or the training now, choose another --output; what has not")
+        console.print("changed is used again from the store.")
+    console.print(f"Logs: {local.site.output / '.tunesmith' / 'logs'}", highlight=False, soft_wrap=True)
+    return exit_code(failure)

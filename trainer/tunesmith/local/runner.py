@@ -80,6 +80,10 @@ class Run:
         """Ask the running stages to save and end; the second time they are given a few seconds."""
         self.stops += 1
 
+    def is_training(self) -> bool:
+        """Whether the stage runs that saves when it is asked to stop; for signal handlers too."""
+        return Stage.TRAIN in self._running
+
     def carry_out(self) -> Record:
         """Run what is not done, to the end or to the first failure; the record says which."""
         self._listener = ProgressListener(self._events.put)
