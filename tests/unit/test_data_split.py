@@ -186,8 +186,9 @@ def test_weights_repeat_and_thin_out_by_the_largest_dataset() -> None:
 
 def test_sizes_after_dropping_name_the_part_that_is_short() -> None:
     """What is left after too long rows were dropped is checked again."""
-    with pytest.raises(StageFailure, match="7 for eval"):
-        check_sizes({"train": 100, "eval": 7, "gate": 9}, "of at most 64 tokens")
+    with pytest.raises(StageFailure, match="7 for eval") as caught:
+        check_sizes({"train": 100, "eval": 7, "gate": 9}, "of at most 64 tokens", "Raise training.maxSequenceLength")
+    assert caught.value.hint.startswith("Raise training.maxSequenceLength: 28 different prompts are the least")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tunesmith.resolve import Access, resolve, resolve_model
+from tunesmith.resolve import Access, SourceAbsent, resolve, resolve_model
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import JobSpec, Model
 
@@ -158,3 +159,27 @@ def test_what_is_no_adapter_is_refused_before_anything_runs(tmp_path: Path, file
 
     assert caught.value.failure is FailureClass.MODEL_INVALID
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"model": {"source": "file://gone"}}, "spec.model.source"),
+        ({"model": {"source": "file://model", "adapter": "file://gone"}}, "spec.model.adapter"),
+        ({"datasets": [{"source": "file://rows.jsonl"}, {"source": "file://gone"}]}, "spec.datasets[1].source"),
+        ({"evaluation": {"dataset": {"source": "file://gone"}}}, "spec.evaluation.dataset.source"),
+    ],
+)
+def test_what_is_not_there_is_named_with_its_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any], field: str
+) -> None:
+    """As `validate` does; the path alone does not say which of several sources it is."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    model(tmp_path / "model", {"model.safetensors": weights()})
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    right = {"model": {"source": "file://model"}, "datasets": [{"source": "file://rows.jsonl"}]}
+    with pytest.raises(SourceAbsent) as caught:
+        resolve(JobSpec.model_validate(right | spec), Access(tmp_path))
+
+    assert caught.value.message.startswith(f"{field}: file://gone: there is no file or folder")
+    assert caught.value.hint == "Correct the path."

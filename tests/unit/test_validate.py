@@ -50,6 +50,7 @@ def test_what_is_right_is_valid_and_says_what_is_there(folder: Path) -> None:
 
     assert (ran.code, ran.stderr) == (0, "")
     assert "Rows (PromptCompletion): read 60" in ran.stdout
+    assert "prepare drops rows of more than" in ran.stdout
     assert "j is valid" in ran.stdout
 
 
@@ -84,6 +85,8 @@ def test_rows_are_looked_at_without_the_model(folder: Path) -> None:
     said = json.loads(ran.stdout)
     assert "line 61" in said["problems"][0]["what"]
     assert ["the hub cannot be reached" in note for note in said["notes"]] == [True]
+    assert "goes on" not in said["notes"][0]
+    assert said["notChecked"] == ["spec.model.source"]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,7 @@ def test_what_is_only_away_from_here_is_not_wrong(folder: Path, dataset: dict[st
     assert ran.code == 0, ran.stdout
     assert "Not checked from here: " in ran.stdout
     assert note in ran.stdout
+    assert "the manifest is valid; not checked: spec.datasets[0].source." in ran.stdout
     assert "store" not in ran.stdout
 
 

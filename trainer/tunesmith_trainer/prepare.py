@@ -160,7 +160,9 @@ def _write_parts(
             for _ in range(record.origin.times):
                 writers[record.origin.part].add(record)
     written = Written(encoder, writers, sample)
-    check_sizes(_sizes(written), f"of at most {settings.max_sequence_length} tokens")
+    longest = settings.max_sequence_length
+    cure = f"Raise training.maxSequenceLength (it is {longest}), or add shorter rows"
+    check_sizes(_sizes(written), f"of at most {longest} tokens", cure)
     return written
 
 

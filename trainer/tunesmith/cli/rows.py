@@ -15,7 +15,8 @@ from tunesmith_api import families
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ModelDimensions, Resolved, ResolvedModel
-from tunesmith_api.spec import FineTuneJob
+from tunesmith_api.settings import PrepareSettings
+from tunesmith_api.spec import FineTuneJob, OnTooLong
 
 _DATASETS: Field = ("spec", "datasets")
 _EVALUATION: Field = ("spec", "evaluation", "dataset")
@@ -50,7 +51,7 @@ def check_rows(job: FineTuneJob, model: ResolvedModel | None, fetched: Mapping[F
         settings = Path(folder) / "settings.json"
         values = resolve_settings(job.metadata.name, job.spec, resolved)
         settings.write_text(json.dumps(values.prepare.to_json_dict()))
-        return _told(_check(sources, settings), fetched)
+        return _told(_check(sources, settings), fetched, _too_long(values.prepare))
 
 
 # Stands for a model that cannot be reached: nothing of it decides whether rows can be read.
@@ -93,7 +94,14 @@ def _check(sources: Path, settings: Path) -> dict[str, object]:
         raise StageFailure(FailureClass.INTERNAL, f"the rows could not be checked: {last[0]}") from error
 
 
-def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched]) -> RowsChecked:
+def _too_long(settings: PrepareSettings) -> str:
+    """What the counts leave out: there is no tokenizer here."""
+    what = {OnTooLong.FAIL: "refuses", OnTooLong.DROP: "drops", OnTooLong.TRUNCATE_TURNS: "shortens"}
+    longest = settings.max_sequence_length
+    return f"Tokens are not counted here: prepare {what[settings.on_too_long]} rows of more than {longest} tokens."
+
+
+def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched], too_long: str) -> RowsChecked:
     problems = found["problems"]
     if isinstance(problems, list) and problems:
         return RowsChecked(tuple((_field_of(str(problem), fetched), str(problem)) for problem in problems))
@@ -101,7 +109,7 @@ def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched]) -> Rows
     counts = ", ".join(f"{name} {count}" for name, count in rows.items()) if isinstance(rows, dict) else ""
     formats = found.get("formats")
     kinds = " and ".join(formats) if isinstance(formats, list) else ""
-    return RowsChecked(notes=(f"Rows ({kinds}): {counts}.",))
+    return RowsChecked(notes=(f"Rows ({kinds}): {counts}.", too_long))
 
 
 def _field_of(problem: str, fetched: Mapping[Field, Fetched]) -> Field:

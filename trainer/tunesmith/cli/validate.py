@@ -63,14 +63,17 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
             console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True, highlight=False, markup=False)
     if as_json:
         problems = [vars_of(problem) for problem in looked.problems]
-        sys.stdout.write(json.dumps({"valid": not problems, "problems": problems, "notes": looked.notes}) + "\n")
+        told = {"valid": not problems, "problems": problems, "notes": looked.notes, "notChecked": looked.unchecked}
+        sys.stdout.write(json.dumps(told) + "\n")
     else:
         for note in looked.notes:
             console.print(note, soft_wrap=True, highlight=False, markup=False)
     if looked.problems:
         raise typer.Exit(WRONG)
     if not as_json:
-        console.print(f"{manifest}: {job.metadata.name} is valid.", soft_wrap=True, highlight=False)
+        said = f"the manifest is valid; not checked: {', '.join(looked.unchecked)}"
+        said = said if looked.unchecked else f"{job.metadata.name} is valid"
+        console.print(f"{manifest}: {said}.", soft_wrap=True, highlight=False, markup=False)
 
 
 def vars_of(problem: object) -> dict[str, object]:
@@ -80,16 +83,21 @@ def vars_of(problem: object) -> dict[str, object]:
 
 @dataclass(slots=True)
 class _Looked:
-    """What was found wrong, and what there is to say beside it; `lines` are the manifest's, by field."""
+    """What was found wrong, what there is to say beside it, and fields that could not be looked at from here.
+
+    `lines` are the manifest's, by field.
+    """
 
     lines: dict[Field, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
 
     def at(self, place: Field, uri: str, look: Callable[[], _Found]) -> _Found | None:
         """What `look` finds at a source, None where it is wrong or cannot be looked at from here."""
         if uri.startswith(f"{Scheme.PVC}://"):
             self.notes.append(f"Not checked from here: {uri} is a claim of a cluster.")
+            self.unchecked.append(spell(place))
             return None
         try:
             return look()
@@ -98,6 +106,7 @@ class _Looked:
                 self.wrong(place, f"{error.failure.value}: {error.message}", error.hint)
             elif error.failure in _ELSEWHERE:
                 self.notes.append(f"Not checked from here: {error.message}. {error.hint}")
+                self.unchecked.append(spell(place))
             else:
                 raise
         return None

@@ -10,7 +10,7 @@ from tunesmith.cache import cache_dir
 from tunesmith.resolve import model_facts
 from tunesmith.resolve.datasets import front_matter, row_files
 from tunesmith.resolve.digests import combined, file_digest, safetensors_header
-from tunesmith.resolve.failures import SourceAbsent, changed
+from tunesmith.resolve.failures import SourceAbsent, changed, of_field
 from tunesmith.resolve.listing import Access, Listing, fetch, folder_here, list_source, matching
 from tunesmith.resolve.pinned import check_pinned
 from tunesmith.resolve.uri import Source, parse_source
@@ -41,14 +41,27 @@ class Fetched:
 
 
 def resolve(spec: JobSpec, access: Access) -> Resolved:
-    """All sources of a spec, pinned; raises `SourceUnavailable`, `AccessDenied`, `ModelInvalid`, `DatasetInvalid`."""
-    held_out = spec.evaluation.dataset
+    """All sources of a spec, pinned; raises `SourceUnavailable`, `AccessDenied`, `ModelInvalid`, `DatasetInvalid`.
+
+    What is not there is named with its field.
+    """
+    held_out, adapter = spec.evaluation.dataset, None
+    with of_field("spec.model.source"):
+        model = resolve_model(spec.model, access)
+    if spec.model.adapter is not None:
+        with of_field("spec.model.adapter"):
+            adapter = resolve_adapter(spec.model, access)
     return Resolved(
-        model=resolve_model(spec.model, access),
-        datasets=tuple(resolve_dataset(dataset, access).resolved for dataset in spec.datasets),
-        evaluation=None if held_out is None else resolve_dataset(held_out, access).resolved,
-        adapter=None if spec.model.adapter is None else resolve_adapter(spec.model, access),
+        model=model,
+        datasets=tuple(_pinned(each, f"spec.datasets[{at}]", access) for at, each in enumerate(spec.datasets)),
+        evaluation=None if held_out is None else _pinned(held_out, "spec.evaluation.dataset", access),
+        adapter=adapter,
     )
+
+
+def _pinned(dataset: Dataset, place: str, access: Access) -> ResolvedDataset:
+    with of_field(f"{place}.source"):
+        return resolve_dataset(dataset, access).resolved
 
 
 def resolve_model(model: Model, access: Access) -> ResolvedModel:

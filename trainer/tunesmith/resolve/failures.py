@@ -17,6 +17,15 @@ class SourceAbsent(StageFailure):
         super().__init__(FailureClass.SOURCE_UNAVAILABLE, message, hint)
 
 
+@contextmanager
+def of_field(field: str) -> Iterator[None]:
+    """What is not there is said with the field of the manifest that names it (``spec.datasets[0].source``)."""
+    try:
+        yield
+    except SourceAbsent as error:
+        raise SourceAbsent(f"{field}: {error.message}", error.hint) from error
+
+
 def changed(where: str, what: str = "") -> StageFailure:
     """The failure of a source that is no longer what a job was made for; `what` names the file."""
     return StageFailure(

@@ -78,11 +78,16 @@ def download(commit: Commit, files: Sequence[ResolvedFile], into: Path, token: s
         )
 
     with disk_full_is_told(into):
-        told(f"hf://{commit.repository}", commit.revision, fetch)
+        told(
+            f"hf://{commit.repository}", commit.revision, fetch, "; the same command goes on after the last whole file"
+        )
 
 
-def told(where: str, revision: str | None, ask: Callable[[], _Result]) -> _Result:
-    """Run `ask`; the hub's errors become classes with what a person can do about them."""
+def told(where: str, revision: str | None, ask: Callable[[], _Result], then: str = "") -> _Result:
+    """Run `ask`; the hub's errors become classes with what a person can do about them.
+
+    `then` is what happens once a hub that is away can be reached again.
+    """
     import httpx
     from huggingface_hub import errors
 
@@ -106,6 +111,6 @@ def told(where: str, revision: str | None, ask: Callable[[], _Result]) -> _Resul
         raise StageFailure(failure, f"{where}: the hub answered {status}") from error
     # No other OSError: a full disk, or a folder that may not be written, is not the hub's absence.
     except (errors.LocalEntryNotFoundError, httpx.HTTPError, ConnectionError, TimeoutError) as error:
-        hint = "Check the network and HF_ENDPOINT; the same command goes on after the last whole file."
+        hint = f"Check the network and HF_ENDPOINT{then}."
         message = f"{where}: the hub cannot be reached ({type(error).__name__})"
         raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, message, hint) from error

@@ -127,14 +127,14 @@ def _choose(groups: dict[bytes, int], wanted: tuple[int, int], seed: int) -> dic
     return chosen
 
 
-def check_sizes(counts: Mapping[str, int], what: str) -> None:
+def check_sizes(counts: Mapping[str, int], what: str, cure: str = "Add rows") -> None:
     """Raises DatasetTooSmall if a part (train, eval, gate) has too few rows; `what` says of which rows they are."""
     short = [f"{counts[part]} for {part} (at least {least})" for part, least in LEAST.items() if counts[part] < least]
     if short:
         raise StageFailure(
             FailureClass.DATASET_TOO_SMALL,
             f"{sum(counts.values())} usable rows {what} are too few: {', '.join(short)}",
-            hint=f"Add rows: {sum(LEAST.values())} different prompts are the least, a few hundred teach something.",
+            hint=f"{cure}: {sum(LEAST.values())} different prompts are the least, a few hundred teach something.",
         )
 
 
