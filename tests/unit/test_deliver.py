@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.local.deliver import deliver_anew, refuse_a_folder_of_others
+from tunesmith.local.deliver import deliver_anew, digests_of, refuse_a_folder_of_others
 from tunesmith.store import Artifacts, FolderStore
 from tunesmith_api.failures import FailureClass, StageFailure
 
@@ -61,3 +61,14 @@ def test_it_is_told_before_hours_of_work(tmp_path: Path) -> None:
     (tmp_path / ".tunesmith").mkdir()
     (tmp_path / ".tunesmith" / "delivered.json").write_text(json.dumps({"bot-Q4_K_M.gguf": "0" * 64}))
     refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+
+
+def test_it_is_told_of_a_result_that_is_in_the_store_too(artifacts: Artifacts, tmp_path: Path) -> None:
+    """There the very same file is welcome, and anything else under its name is not."""
+    made, out = digests_of(artifacts, "1" * 64), tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("card")
+    refuse_a_folder_of_others(out, "bot", ["Q4_K_M"], made)
+    (out / "a.gguf").write_text("mine")
+    with pytest.raises(StageFailure, match=r"would replace: a\.gguf"):
+        refuse_a_folder_of_others(out, "bot", ["Q4_K_M"], made)

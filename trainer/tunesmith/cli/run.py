@@ -18,7 +18,7 @@ from tunesmith.cli.errors import FAILED, INTERRUPTED, exit_code, tell
 from tunesmith.cli.report import failed_gates, summary
 from tunesmith.cli.view import board_of, duration, json_lines, showing
 from tunesmith.llama_cpp import provide_tools
-from tunesmith.local.deliver import deliver_anew, refuse_a_folder_of_others
+from tunesmith.local.deliver import deliver_anew, digests_of, refuse_a_folder_of_others
 from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job, refuse_disks, still_to_make
 from tunesmith.local.record import write_record
 from tunesmith.local.runner import Run
@@ -55,8 +55,7 @@ def run(
         local = open_job(Wanted(manifest, folder, store, namespace))
         _warn(local, console)
         to_make = still_to_make(local)
-        if to_make:
-            refuse_a_folder_of_others(folder, name, local.job.spec.quantizations)
+        refuse_a_folder_of_others(folder, name, local.job.spec.quantizations, None if to_make else _made(local))
         refuse_disks(local, to_make)
         if to_make:
             _provide_tools(console)
@@ -64,6 +63,12 @@ def run(
             carried, files = _carry_out(begin(local), console, as_json=as_json)
         code = _conclude(carried, local, console, files if as_json else None, began)
     raise typer.Exit(code)
+
+
+def _made(local: LocalJob) -> dict[str, str] | None:
+    """The files of the result where the store has it already, None where it is still to be published."""
+    artifacts, publication = local.site.artifacts, local.plan.stage(Stage.PUBLISH).outputs[0]
+    return digests_of(artifacts, publication.key) if artifacts.holds(publication.kind, publication.key) else None
 
 
 # What only means something where several jobs share machines, and objects live on after a run.

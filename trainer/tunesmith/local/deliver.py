@@ -1,7 +1,7 @@
 """A publication becomes the user's folder; files of an earlier one that this one has no more are taken away again."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunesmith.local.record import FOLDER
@@ -17,13 +17,24 @@ _DELIVERED = "delivered.json"
 _ALWAYS = ("README.md", "report.json")
 
 
-def refuse_a_folder_of_others(folder: Path, job: str, types: Sequence[str]) -> None:
+def refuse_a_folder_of_others(
+    folder: Path, job: str, types: Sequence[str], made: Mapping[str, str] | None = None
+) -> None:
     """Raises `SpecInvalid` before hours of work where files lie under names that would be delivered.
 
-    `types` are the quantizations. Files that an earlier run delivered, and whatever has other names, may stay.
+    `types` are the quantizations. Files that an earlier run delivered, and whatever has other names, may stay; where
+    the result is `made` already (`digests_of`), the very files of it may too.
     """
+    if made is not None:
+        _refuse_others(folder, made)
+        return
     files = (name for type_ in types for name in (f"{job}-{type_}.gguf", f"Modelfile.{type_}"))
     _refuse(folder, [name for name in (*_ALWAYS, *files) if name not in _delivered(folder)])
+
+
+def digests_of(artifacts: Artifacts, key: str) -> dict[str, str]:
+    """The sha256 of every file of a publication by path; `ArtifactCorrupt` if the store has not all of it."""
+    return {path: file.manifest.entry(file.path).sha256 for path, file in published_files(artifacts, key).items()}
 
 
 def deliver_anew(artifacts: Artifacts, key: str, folder: Path) -> tuple[Path, ...]:
@@ -33,9 +44,8 @@ def deliver_anew(artifacts: Artifacts, key: str, folder: Path) -> tuple[Path, ..
     now) is removed, but only if it is still the very file that was delivered. Raises `SpecInvalid` where a file that
     no run delivered is in the way.
     """
-    listing, before = folder / FOLDER / _DELIVERED, _delivered(folder)
-    now = {path: source.manifest.entry(source.path).sha256 for path, source in published_files(artifacts, key).items()}
-    _refuse(folder, [path for path in now if path not in before and not _is(folder / path, now[path])])
+    listing, before, now = folder / FOLDER / _DELIVERED, _delivered(folder), digests_of(artifacts, key)
+    _refuse_others(folder, now)
     listing.parent.mkdir(parents=True, exist_ok=True)
     # Both listings until all is done: killed in between, the next run still knows what is ours.
     listing.write_text(json.dumps(before | now, indent=1))
@@ -56,6 +66,11 @@ def _delivered(folder: Path) -> dict[str, str]:
 
 def _is(path: Path, sha256: str) -> bool:
     return path.is_file() and file_digest(path) == f"sha256:{sha256}"
+
+
+def _refuse_others(folder: Path, made: Mapping[str, str]) -> None:
+    before = _delivered(folder)
+    _refuse(folder, [path for path in made if path not in before and not _is(folder / path, made[path])])
 
 
 def _refuse(folder: Path, paths: Sequence[str]) -> None:
