@@ -10,11 +10,9 @@ from tunesmith_api.rules import Rule, immutable, rules
 from tunesmith_api.schema import Api
 
 _SCHEMES = r"^(hf://[^/ ]+/[^/ ]+|s3://[^/ ]+/.+|https://[^/ ]+/.+|pvc://[^/ ]+/.+|file://.+)$"
+SOURCE_RULE = "a source is hf://org/name, s3://bucket/key, https://host/path, pvc://claim/path or file://path"
 _SOURCE_RULES = (
-    Rule(
-        f"self.matches('{_SCHEMES}')",
-        "a source is hf://org/name, s3://bucket/key, https://host/path, pvc://claim/path or file://path",
-    ),
+    Rule(f"self.matches('{_SCHEMES}')", SOURCE_RULE),
     Rule(
         "self.matches('^file://') || !self.matches('(^|/)[.][.](/|$)')",
         "only a file:// source may contain '..'",

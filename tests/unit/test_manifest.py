@@ -97,8 +97,33 @@ def test_the_message_names_file_place_and_cure(tmp_path: Path) -> None:
     assert caught.value.failure == FailureClass.SPEC_INVALID
     assert caught.value.message == (
         f"{file}: spec.training.method (line 7): 'lora' is not one of the allowed words; "
-        "it must be LoRA, QLoRA, Full or None; did you mean LoRA?"
+        "did you mean LoRA? It must be LoRA, QLoRA, Full or None"
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "meant"),
+    [
+        ("capitals.jsonl", "file://capitals.jsonl"),
+        ("data/capitals.jsonl", "file://data/capitals.jsonl"),
+        ("/data/rows", "file:///data/rows"),
+        ("org/name-2.5", "hf://org/name-2.5"),
+    ],
+)
+def test_a_source_without_a_scheme_is_shown_with_what_was_meant(source: str, meant: str) -> None:
+    """The rule alone does not say which of the values it is about."""
+    with pytest.raises(ManifestInvalid) as caught:
+        parse_manifest(SMALLEST.replace("s3://datasets/support.jsonl", source))
+
+    assert f"'{source}' has no scheme; did you mean {meant}? A source is hf://org/name" in caught.value.message
+
+
+def test_a_file_that_is_not_there_asks_for_the_path(tmp_path: Path) -> None:
+    """And not for a field to correct."""
+    with pytest.raises(ManifestInvalid) as caught:
+        load_manifest(tmp_path / "no.yaml")
+
+    assert caught.value.hint == "Check the path."
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """From a validation error of a model to what a person reads; the schema of the CRD says what would have been right."""
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -8,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from tunesmith.cel import schema_of_jobs
 from tunesmith.problems import Path
+from tunesmith.resolve.datasets import ROW_FILES
 from tunesmith_api.generate.structural import Schema
 from tunesmith_api.placement import DNS_LABEL, LABEL_KEY, LABEL_VALUE, OBJECT_NAME, QUANTITY
 from tunesmith_api.quantizations import ALIASES
@@ -15,6 +17,8 @@ from tunesmith_api.sources import HTTP_URL
 from tunesmith_api.spec import REPOSITORY, STORE_URI
 
 _SHOWN_CHARACTERS = 60
+# org/name, which could as well be a file in a folder if it does not end like one with rows.
+_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _PATTERNS = {
     DNS_LABEL: "a name of small letters, digits and '-'",
@@ -43,6 +47,15 @@ def explain(error: ErrorDetails) -> tuple[Path, str, str]:
     if error["type"] in ("enum", "literal_error"):
         return path, f"{_shown(error['input'])} is not one of the allowed words", _nearest(error["input"], schema)
     return path, _out_of_bounds(error), f"it must be {allowed(schema)}"
+
+
+def explain_source(value: object, rule: str) -> tuple[str, str]:
+    """What is wrong with an address that breaks the `rule` of addresses, and what would be right."""
+    if not isinstance(value, str) or "://" in value:
+        return f"{_shown(value)} is not allowed", rule
+    on_hub = _ON_HUB.fullmatch(value) and not value.lower().endswith(ROW_FILES)
+    meant = f"hf://{value}" if on_hub else f"file://{value}"
+    return f"{_shown(value)} has no scheme", f"did you mean {meant}? {rule[0].upper()}{rule[1:]}"
 
 
 def schema_at(path: Path) -> Schema:
@@ -110,8 +123,8 @@ def _nearest(value: object, schema: Schema) -> str:
     if value in ALIASES and ALIASES[str(value)] in words:
         return f"{value} is another name of llama.cpp for {ALIASES[str(value)]}: write that"
     near = _closest(str(value), words)
-    hint = f"; did you mean {near}?" if near else ""
-    return f"it must be {allowed(schema)}{hint}"
+    # First what was probably meant: the list may be long.
+    return f"did you mean {near}? It must be {allowed(schema)}" if near else f"it must be {allowed(schema)}"
 
 
 def _instead(path: Path) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tunesmith.cel import find
-from tunesmith.explain import explain
+from tunesmith.cel import Violation, find
+from tunesmith.explain import explain, explain_source
 from tunesmith.kubernetes_yaml import Document, read_documents
 from tunesmith.problems import ManifestInvalid, Path, Problem, render, spell
+from tunesmith_api.sources import SOURCE_RULE
 from tunesmith_api.spec import API_VERSION, KIND, FineTuneJob
 
 __all__ = ["ManifestInvalid", "Problem", "load_manifest", "parse_manifest", "render"]
@@ -24,7 +25,8 @@ def load_manifest(file: File) -> FineTuneJob:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise ManifestInvalid([Problem("", f"the file cannot be read: {error.strerror}")], str(file)) from None
+        what = f"the file cannot be read: {error.strerror}"
+        raise ManifestInvalid([Problem("", what)], str(file), "Check the path.") from None
     except UnicodeDecodeError:
         raise ManifestInvalid([Problem("", "the file is no text in UTF-8")], str(file)) from None
     return parse_manifest(text, str(file))
@@ -84,10 +86,19 @@ def _job(document: Document) -> FineTuneJob:
         found += [explain(detail) for detail in details if not _miscounted(detail)]
     wrong = [path for path, _, _ in found]
     broken = (violation for violation in find(value) if violation.evaluated or not wrong)
-    found += [(violation.path, violation.message, "") for violation in broken if not _overlaps(violation.path, wrong)]
+    found += [_broken(violation, value) for violation in broken if not _overlaps(violation.path, wrong)]
     if job is None or found:
         raise ManifestInvalid([_problem(*problem, document) for problem in found])
     return job
+
+
+def _broken(violation: Violation, value: Any) -> tuple[Path, str, str]:
+    """The place and the rule; a source is shown too, since mostly its scheme was forgotten."""
+    if violation.message != SOURCE_RULE:
+        return violation.path, violation.message, ""
+    for step in violation.path:
+        value = value[step]
+    return violation.path, *explain_source(value, violation.message)
 
 
 def _miscounted(error: ErrorDetails) -> bool:

@@ -31,10 +31,10 @@ class Problem:
 class ManifestInvalid(StageFailure):
     """A manifest that cannot be used, with everything that is wrong with it, in the order of its lines."""
 
-    def __init__(self, problems: list[Problem], source: str = "") -> None:
+    def __init__(self, problems: list[Problem], source: str = "", hint: str | None = None) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.path)))
         self.source = source
-        super().__init__(FailureClass.SPEC_INVALID, render(self.problems, source))
+        super().__init__(FailureClass.SPEC_INVALID, render(self.problems, source), hint)
 
 
 def render(problems: tuple[Problem, ...], source: str = "") -> str:
