@@ -16,6 +16,10 @@ from tunesmith_api.failures import FailureClass, StageFailure
 
 Finished = Annotated[Path, typer.Argument(help="The output folder of a finished run.", metavar="OUT")]
 _FINDING_STYLES = {"Ok": "green", "Note": "yellow", "Missing": "red"}
+NOT_COMPARABLE = (
+    "The two runs share no held-out prompts: no answers can be shown side by side, and scores and losses on "
+    "different prompts do not say which is better."
+)
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
@@ -48,6 +52,8 @@ def compare(
         return
     console = Console()
     console.print(figures_side_by_side(*reports, titles=(str(first), str(second))))
+    if not pairs:
+        console.print(NOT_COMPARABLE, style="yellow", highlight=False, soft_wrap=True)
     for pair in pairs[:answers]:
         console.rule(pair["prompt"][:100], align="left")
         table = Table.grid(padding=(0, 2), expand=True)
