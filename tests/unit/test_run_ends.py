@@ -1,6 +1,7 @@
 """What `tunesmith run` says at the end and when it is asked to stop, and the exit code."""
 
 import io
+import json
 import os
 import signal
 import time
@@ -53,7 +54,7 @@ def a_run(output: Path, **published: str) -> tuple[Run, LocalJob]:
 def ended(output: Path, report: dict[str, Any], **published: str) -> tuple[int, str]:
     """The exit code and what was said of a run that began 167 seconds ago."""
     run, local = a_run(output, **published)
-    (output / "report.json").write_text(command.json.dumps(report))
+    (output / "report.json").write_text(json.dumps(report))
     stream = io.StringIO()
     code = command._conclude(run, local, Console(file=stream, width=80), None, time.monotonic() - 167)
     return code, stream.getvalue()
