@@ -50,10 +50,8 @@ def upper_gate(name: str, figure: Mapping[str, Any] | None, threshold: float, id
 
     Failed only when even the figure itself reaches the threshold; in between the measurement is too coarse to tell.
     """
-    if figure is None or (value := figure.get("value")) is None:
-        return GateResult(name, Verdict.INCONCLUSIVE, None, None, threshold)
-    if not isfinite(value):
-        return _no_number(name, threshold)
+    if figure is None or (value := _finite(figure)) is None:
+        return _without_number(name, figure, threshold)
     error = figure.get("error")
     upper = value + STANDARD_ERRORS * (error or 0.0)
     verdict = _verdict(upper < threshold, value >= threshold)
@@ -62,10 +60,8 @@ def upper_gate(name: str, figure: Mapping[str, Any] | None, threshold: float, id
 
 def lower_gate(name: str, figure: Mapping[str, Any] | None, threshold: float) -> GateResult:
     """Pass when the lower end of the error bar stays at or above `threshold`; the mirror of `upper_gate`."""
-    if figure is None or (value := figure.get("value")) is None:
-        return GateResult(name, Verdict.INCONCLUSIVE, None, None, threshold)
-    if not isfinite(value):
-        return _no_number(name, threshold)
+    if figure is None or (value := _finite(figure)) is None:
+        return _without_number(name, figure, threshold)
     error = figure.get("error")
     verdict = _verdict(value - STANDARD_ERRORS * (error or 0.0) >= threshold, value < threshold)
     return GateResult(name, verdict, value, error, threshold)
@@ -77,10 +73,8 @@ def paired_gate(name: str, figure: Mapping[str, Any] | None, threshold: float) -
     Failed only where the figure reaches the threshold and its interval lies above zero: with few prompts one answer
     more or less is chance, and chance fails no file.
     """
-    if figure is None or (value := figure.get("value")) is None:
-        return GateResult(name, Verdict.INCONCLUSIVE, None, None, threshold)
-    if not isfinite(value):
-        return _no_number(name, threshold)
+    if figure is None or (value := _finite(figure)) is None:
+        return _without_number(name, figure, threshold)
     low, high = float(figure["low"]), float(figure["high"])
     verdict = _verdict(high < threshold, value >= threshold and not low <= 0)
     return GateResult(name, verdict, value, (high - value) / STANDARD_ERRORS, threshold)
@@ -92,9 +86,15 @@ def _verdict(passed: bool, failed: bool) -> Verdict:
     return Verdict.FAILED if failed else Verdict.INCONCLUSIVE
 
 
-def _no_number(name: str, threshold: float) -> GateResult:
-    """A file whose figure is no number is as bad as can be, not unknown; JSON has no word for the figure."""
-    return GateResult(name, Verdict.FAILED, None, None, threshold)
+def _finite(figure: Mapping[str, Any]) -> float | None:
+    value = figure.get("value")
+    return float(value) if value is not None and isfinite(value) else None
+
+
+def _without_number(name: str, figure: Mapping[str, Any] | None, threshold: float) -> GateResult:
+    """What was not measured is unknown; a figure that is no number is as bad as can be (JSON has no word for it)."""
+    measured = figure is not None and figure.get("value") is not None
+    return GateResult(name, Verdict.FAILED if measured else Verdict.INCONCLUSIVE, None, None, threshold)
 
 
 def judge(gates: Gates, figures: Mapping[str, Any]) -> tuple[GateResult, ...]:

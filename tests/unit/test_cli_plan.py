@@ -8,21 +8,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from support.tiny_sources import ROWS, write_sources
 from tunesmith.cli.app import app
-
-CONFIG = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 32}
-MODEL = {"config.json": json.dumps(CONFIG), "model.safetensors": "x", "tokenizer.json": "{}"}
-ROWS = "".join(json.dumps({"prompt": f"What is {n} squared?", "completion": f"{n * n}."}) + "\n" for n in range(60))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model and 60 rows."""
-    (tmp_path / "model").mkdir()
-    for name, text in MODEL.items():
-        (tmp_path / "model" / name).write_text(text)
-    (tmp_path / "rows.jsonl").write_text(ROWS)
-    return tmp_path
+    return write_sources(tmp_path)
 
 
 def estimates(folder: Path, source: str = "file://rows.jsonl", **training: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.servers import minio_server
+from support.tiny_sources import CONFIG
 from support.web import serving_web
 from tunesmith.resolve import Access, resolve
 from tunesmith.store import Artifacts, FolderStore, Manifest
@@ -17,7 +18,6 @@ from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, JobReference, Kind, Stage, StageRequest, StoreLocation
 from tunesmith_trainer.gather import gather
 
-CONFIG = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 32}
 FILES = {
     "config.json": json.dumps(CONFIG),
     "model.safetensors": "weights",

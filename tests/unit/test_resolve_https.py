@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 
 from support.hub import serving_hub
+from support.tiny_sources import CONFIG
 from support.web import Web, serving_web
 from tunesmith.resolve import Access, fetch_model, resolve_dataset, resolve_model
-from tunesmith.resolve import archives as archives_module
 from tunesmith.resolve.archives import unpack
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.placement import SecretReference
 from tunesmith_api.spec import Dataset, Model
 
-CONFIG = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 32}
 HEADER = json.dumps({"w": {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]}}).encode()
 FILES = {
     "config.json": json.dumps(CONFIG).encode(),
@@ -204,23 +203,19 @@ def pax_bomb() -> bytes:
         ("many.tgz", lambda: tar({f"{number}": b"" for number in range(10_001)})),
     ],
 )
-def test_a_bomb_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, made: Callable[[], bytes]
-) -> None:
+def test_a_bomb_is_refused(tmp_path: Path, name: str, made: Callable[[], bytes]) -> None:
     """What unpacks to over ten times its size and the floor (lower here: 40 MB are fast), or to countless files."""
-    monkeypatch.setattr(archives_module, "_UNPACKED_FLOOR_BYTES", 16 << 20)
     (tmp_path / name).write_bytes(made())
     (tmp_path / "target").mkdir()
     with pytest.raises(StageFailure, match=r"16 MiB|10000 entries") as caught:
-        unpack(tmp_path / name, tmp_path / "target", "https://host/bomb")
+        unpack(tmp_path / name, tmp_path / "target", "https://host/bomb", floor_bytes=16 << 20)
 
     assert caught.value.failure is FailureClass.MODEL_INVALID
     assert sum(path.stat().st_size for path in (tmp_path / "target").rglob("*") if path.is_file()) <= 17 << 20
 
 
-def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path: Path) -> None:
     """What counts is what comes out: the sizes in the directory say one byte."""
-    monkeypatch.setattr(archives_module, "_UNPACKED_FLOOR_BYTES", 1 << 20)
     content = bytearray(zipped({"zeros.bin": bytes(8 << 20)}, top=""))
     at = content.rindex(b"PK\x01\x02")
     content[at + 24 : at + 28] = struct.pack("<I", 1)
@@ -228,7 +223,7 @@ def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path: Path, monkeypatch:
     (tmp_path / "target").mkdir()
 
     with pytest.raises(StageFailure) as caught:
-        unpack(tmp_path / "lies.zip", tmp_path / "target", "https://host/lies.zip")
+        unpack(tmp_path / "lies.zip", tmp_path / "target", "https://host/lies.zip", floor_bytes=1 << 20)
     assert caught.value.failure is FailureClass.MODEL_INVALID
 
 

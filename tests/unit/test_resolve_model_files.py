@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from support.tiny_sources import CONFIG
 from tunesmith.resolve import Access, SourceAbsent, resolve, resolve_model
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import JobSpec, Model
 
-CONFIG = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 32}
 INDEX = "model.safetensors.index.json"
 
 

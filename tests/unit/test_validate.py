@@ -10,21 +10,14 @@ from typer.testing import CliRunner
 
 from support.hub import serving_hub
 from support.runs import Ran, tunesmith
+from support.tiny_sources import MODEL, ROWS, write_sources
 from tunesmith.cli.app import app
-
-CONFIG = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 32}
-MODEL = {"config.json": json.dumps(CONFIG), "model.safetensors": "x", "tokenizer.json": "{}"}
-ROWS = "".join(json.dumps({"prompt": f"What is {n} squared?", "completion": f"{n * n}."}) + "\n" for n in range(60))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model and rows that are all right."""
-    (tmp_path / "model").mkdir()
-    for name, text in MODEL.items():
-        (tmp_path / "model" / name).write_text(text)
-    (tmp_path / "rows.jsonl").write_text(ROWS)
-    return tmp_path
+    return write_sources(tmp_path)
 
 
 def checked(folder: Path, *more: str, environment: dict[str, str] | None = None, **spec: Any) -> Ran:

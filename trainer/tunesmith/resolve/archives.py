@@ -31,7 +31,7 @@ SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 # deflate can unpack to 1,032 times its input (zlib, "Technical Details"). Ten times leaves room for anything that
 # somebody trained; the floor is for small archives, whose tokenizers are text.
 _UNPACKED_PER_BYTE = 10
-_UNPACKED_FLOOR_BYTES = 256 << 20
+UNPACKED_FLOOR_BYTES = 256 << 20
 # The largest models on hubs have some hundreds of files; each costs an inode whatever its size.
 _MOST_ENTRIES = 10_000
 # What file systems take as a name (Linux: 255 bytes); a path of two such is within what stores take (S3: 1,024).
@@ -65,13 +65,15 @@ def unpacked(source: Source, token: str | None) -> Path:
     return _top(folder)
 
 
-def unpack(archive: Path, target: Path, where: str) -> None:
+def unpack(archive: Path, target: Path, where: str, floor_bytes: int = UNPACKED_FLOOR_BYTES) -> None:
     """Write an archive's files into the empty folder `target`; `where` names the archive in messages.
+
+    Any archive may unpack to `floor_bytes`, a large one to ten times its size.
 
     Raises `ModelInvalid` for an entry that is neither file nor folder or lies outside, for an archive that is not
     whole, and for one that unpacks to more than any model would.
     """
-    budget = _Budget(where, max(_UNPACKED_FLOOR_BYTES, _UNPACKED_PER_BYTE * archive.stat().st_size))
+    budget = _Budget(where, max(floor_bytes, _UNPACKED_PER_BYTE * archive.stat().st_size))
     entries = _zip_entries if archive.name.endswith(".zip") else _tar_entries
     try:
         with closing(entries(archive, budget)) as found:
