@@ -10,7 +10,9 @@ from tunesmith_api.spec import Method
 from tunesmith_api.stages import Stage
 
 # bf16, as base and merged model are held and converted (P34, P47).
-_BF16_BYTES = 2
+BF16_BYTES = 2
+# The adapter itself, and two checkpoints with an optimizer's state of the same size (the store keeps the newest two).
+ADAPTER_COPIES = 4
 # Bytes of JSON per token of English text, with names of fields and quotes: about 4 characters a token (OpenAI's
 # tokenizer guide) and a fifth of a row for JSON.
 _JSON_BYTES_PER_TOKEN = 5.0
@@ -76,9 +78,13 @@ def estimate(
     model = resolved.model.dimensions
     files = {name: quantized_bytes(model, name) for name in types}
     tokens = train_tokens(sum(dataset.size for dataset in resolved.datasets), known.rows, train)
-    gguf = model.parameters * _BF16_BYTES
+    gguf = model.parameters * BF16_BYTES
     disk = (
-        model.bytes + 3 * gguf + sum(files.values()) + logits_bytes(model, baseline) + adapter_bytes(model, train) * 4
+        model.bytes
+        + 3 * gguf
+        + sum(files.values())
+        + logits_bytes(model, baseline)
+        + adapter_bytes(model, train) * ADAPTER_COPIES
     )
     left = _all_stages(types) if known.left is None else known.left
     download = _download_bytes(resolved) if Stage.PREPARE in left else 0
@@ -147,7 +153,7 @@ def logits_bytes(model: ModelDimensions, baseline: BaselineSettings) -> int:
 def adapter_bytes(model: ModelDimensions, train: TrainSettings) -> int:
     """The adapter in 32 bits: rank times the sum of both sides of every adapted matrix; full weights in 16 bits."""
     if train.lora is None:
-        return model.parameters * _BF16_BYTES if train.method is Method.FULL else 0
+        return model.parameters * BF16_BYTES if train.method is Method.FULL else 0
     attention = 2 * (model.hidden_size + model.heads * model.head_dim)
     keys_values = 2 * (model.hidden_size + model.kv_heads * model.head_dim)
     feed_forward = 3 * (model.hidden_size + model.intermediate_size)

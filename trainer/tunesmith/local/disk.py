@@ -6,16 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith_api.effective import Effective
-from tunesmith_api.estimates import adapter_bytes, logits_bytes, quantized_bytes
+from tunesmith_api.estimates import ADAPTER_COPIES, BF16_BYTES, adapter_bytes, logits_bytes, quantized_bytes
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.resolved import Resolved
 from tunesmith_api.stages import Stage
-
-# bf16, as the merged model and every GGUF that others are made of are held.
-_BF16_BYTES = 2
-# The adapter itself, and two checkpoints with an optimizer's state of the same size (store/checkpoints.py).
-_ADAPTERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +34,13 @@ class Disk:
 def space_of(stage: PlannedStage, resolved: Resolved, values: Effective) -> Space:
     """What a stage takes; all stages of a job together take what `tunesmith plan` says (estimates.estimate)."""
     model = resolved.model.dimensions
-    gguf, adapter = model.parameters * _BF16_BYTES, adapter_bytes(model, values.train)
+    gguf, adapter = model.parameters * BF16_BYTES, adapter_bytes(model, values.train)
     logits = logits_bytes(model, values.baseline)
     if stage.stage is Stage.QUANTIZE:
         return Space(kept=quantized_bytes(model, str(stage.variant)), read=gguf + logits)
     others = {
         Stage.PREPARE: Space(kept=model.bytes),
-        Stage.TRAIN: Space(kept=_ADAPTERS * adapter, read=model.bytes),
+        Stage.TRAIN: Space(kept=ADAPTER_COPIES * adapter, read=model.bytes),
         Stage.CONVERT: Space(kept=len(stage.outputs) * gguf, passing=gguf, read=model.bytes + adapter),
         Stage.BASELINE: Space(kept=logits, read=gguf),
         Stage.EVALUATE: Space(read=2 * gguf),
