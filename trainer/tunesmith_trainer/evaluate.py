@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.json_lines import write_lines
 from tunesmith_api.settings import EvaluateSettings
 from tunesmith_api.stages import Kind
-from tunesmith_trainer.figures_file import write_figures, write_lines
+from tunesmith_trainer.figures_file import write_figures
 from tunesmith_trainer.llama.gguf_file import Gguf, read_gguf
 from tunesmith_trainer.llama.perplexity import Measuring, Perplexity, measure_perplexity, paired_increase
 from tunesmith_trainer.parts import Tell, parts

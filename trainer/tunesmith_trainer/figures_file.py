@@ -16,13 +16,3 @@ def read_figures(folder: Path) -> dict[str, Any]:
 def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
     """Write `figures`; raises ValueError for what JSON has no word for (a figure that is no number)."""
     (folder / NAME).write_text(json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write one JSON object per line."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object per line."""
-    return [json.loads(line) for line in path.read_text().splitlines() if line]

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunesmith.json_lines import read_lines
 from tunesmith_api import families
 from tunesmith_api.gates import Verdict
 from tunesmith_api.measuring import OnFailure
 from tunesmith_api.report import BaseModelReport, FileReport, Report
 from tunesmith_api.settings import PublishSettings
 from tunesmith_api.stages import ArtifactReference, Kind
-from tunesmith_trainer.figures_file import NAME, read_figures, read_lines
+from tunesmith_trainer.figures_file import NAME, read_figures
 from tunesmith_trainer.publication.card import model_card
 from tunesmith_trainer.publication.curve import loss_curve
 from tunesmith_trainer.publication.modelfile import ModelfileFacts, modelfile

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunesmith.json_lines import write_lines
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.quantizations import QuantizationType
 from tunesmith_api.settings import QuantizeSettings
 from tunesmith_api.stages import Kind
-from tunesmith_trainer.figures_file import write_figures, write_lines
+from tunesmith_trainer.figures_file import write_figures
 from tunesmith_trainer.llama.gguf_file import Gguf, read_gguf
 from tunesmith_trainer.llama.perplexity import Divergence, Measuring, compare_with_baseline, read_logits_header
 from tunesmith_trainer.llama.quantization import (

@@ -12,6 +12,7 @@ from rich.table import Table
 from tunesmith.cli.errors import FAILED
 from tunesmith.cli.report import summary
 from tunesmith.figures import interval, loss, megabytes, metric_of, number, score, with_error
+from tunesmith.json_lines import read_lines
 from tunesmith_api.failures import FailureClass, StageFailure
 
 Finished = Annotated[Path, typer.Argument(help="The output folder of a finished run.", metavar="OUT")]
@@ -97,9 +98,7 @@ def read_report(folder: Path) -> dict[str, Any]:
 def read_answers(folder: Path) -> list[dict[str, Any]]:
     """The answers to held-out prompts that a run published."""
     path = folder / "answers.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line]
+    return read_lines(path) if path.exists() else []
 
 
 def answer_pairs(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
