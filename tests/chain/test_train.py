@@ -245,9 +245,12 @@ def test_an_interruption_costs_no_step(tmp_path: Path, train: Train, uninterrupt
     assert FailureClass.INTERRUPTED is found.value.failure
     assert checkpoints.saved[-1] >= 4 - 1
 
-    folder, figures = train(train_settings(**EIGHT_STEPS), {"batch_size": 2}, checkpoints=checkpoints)
+    posts = Posts()
+    folder, figures = train(train_settings(**EIGHT_STEPS), {"batch_size": 2}, checkpoints=checkpoints, progress=posts)
     assert figures["resumedFrom"] == checkpoints.saved[0]
     assert uninterrupted == (digest(folder), losses(folder))
+    # What was done before says nothing of the time left.
+    assert (checkpoints.saved[0] / 8, {"phase": "training"}) in posts.seen
 
 
 @pytest.mark.parametrize("signalled", [3, 4], ids=["in the step before", "during the evaluation"])

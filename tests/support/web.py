@@ -28,12 +28,16 @@ class Page:
 
 @dataclass
 class Web:
-    """The server's address, the file that certifies it, its pages by path, and every request that came."""
+    """The server's address, the file that certifies it, its pages by path, and every request that came.
+
+    Of what was posted the token and the body.
+    """
 
     url: str
     authority: Path
     pages: dict[str, Page] = field(default_factory=dict)
     requests: list[tuple[str, str, int]] = field(default_factory=list)
+    posted: list[tuple[str | None, bytes]] = field(default_factory=list)
 
     def put(self, path: str, content: bytes = b"", **facts: Any) -> str:
         """Lay a page down; its address."""
@@ -57,7 +61,7 @@ def serving_web(folder: Path) -> Iterator[Web]:
     context.load_cert_chain(authority, folder / "private.key")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield web
     finally:
@@ -74,12 +78,14 @@ def _headers(page: Page, content: bytes) -> list[tuple[str, str]]:
 def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            self._answer()
+            self.do_GET()
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            web.posted.append((self.headers.get("Authorization"), body))
+            self.do_GET()
 
         def do_GET(self) -> None:
-            self._answer()
-
-        def _answer(self) -> None:
             path = urlsplit(self.path).path
             page = web.pages.get(path, Page(status=404))
             denied = page.token is not None and self.headers.get("Authorization") != f"Bearer {page.token}"

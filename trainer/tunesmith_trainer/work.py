@@ -15,7 +15,10 @@ class Progress(Protocol):
     """Where a stage says how far it is."""
 
     def __call__(self, fraction: float, metrics: Mapping[str, float | int | str] | None = None) -> None:
-        """`fraction` of the stage's work that is done, 0 to 1; `metrics` by name, e.g. loss, current_step."""
+        """`fraction` of the stage's work that is done, 0 to 1; `metrics` by name, e.g. loss, current_step.
+
+        A metric `phase` names what begins now; the time left is told by the pace since then.
+        """
 
 
 class Checkpoints(Protocol):

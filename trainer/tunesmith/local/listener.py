@@ -13,6 +13,8 @@ from tunesmith_api.stages import ProgressEndpoint
 
 # A payload holds at most 256 metrics (Kubeflow Trainer's TrainJobStatus); this is ten times what that takes.
 _BODY_BYTES = 256 * 1024
+# How long closing may take.
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class ProgressListener:
         """Listen on a free port of the loopback interface."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="progress listener", daemon=True).start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(_LOOK_SECONDS,), name="progress listener", daemon=True).start()
 
     def close(self) -> None:
         """Stop listening."""
@@ -90,5 +93,5 @@ def parse_report(stage: str, body: bytes) -> ProgressReport | None:
             seconds_left=None if left is None else float(left),
             metrics=metrics,
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

@@ -81,6 +81,7 @@ class Watch:
         self._seconds = self.journal.seconds()
         self._since_time = time.monotonic()
         self._mark = time.perf_counter()
+        self.progress(state.global_step / self.job.total_steps, {"phase": "training"})
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         """Decide what has to happen before the next step."""
