@@ -1,12 +1,12 @@
 """What the frame hands to a stage, and what an earlier call may have left behind."""
 
-import threading
 from pathlib import Path
 
 from support.builders import a_plan
 from tunesmith.store import Artifacts, FolderStore
 from tunesmith_api.stages import JobReference, Kind, StageRequest, StoreLocation
 from tunesmith_trainer.frame import Call, _work, emptied
+from tunesmith_trainer.interruption import Interruption
 from tunesmith_trainer.report_progress import no_progress
 
 
@@ -22,7 +22,7 @@ def test_the_base_is_not_converted_again_for_another_job(tmp_path: Path) -> None
     )
 
     def asked_for(*, replace: bool = False) -> list[Kind]:
-        call = Call(request, tmp_path, tmp_path, artifacts, threading.Event(), replace)
+        call = Call(request, tmp_path, tmp_path, artifacts, Interruption(request.stage), replace)
         return [output.kind for output in _work(call, {}, no_progress).request.outputs]
 
     assert asked_for() == [Kind.GGUF, Kind.BASE_GGUF]

@@ -4,13 +4,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from support.training import train_settings, train_work, training_job
+from tunesmith.local.listener import ProgressListener, ProgressReport
+from tunesmith.local.processes import TOKEN, start
+from tunesmith.store import Artifacts, FolderStore
+from tunesmith_api.failures import FAILURES, FailureClass
 from tunesmith_api.settings import TrainExecution
-from tunesmith_api.stages import Kind
+from tunesmith_api.stages import ArtifactReference, Kind, ProgressEndpoint, StageRequest, StoreLocation
 from tunesmith_trainer.engines import engine_of
 from tunesmith_trainer.engines.arguments import training_arguments
 from tunesmith_trainer.engines.batching import Batching
@@ -71,6 +76,42 @@ def test_unsloth_is_imported_before_what_it_patches(tmp_path: Path) -> None:
     )
 
     assert child.stderr.splitlines()[-1] == "unsloth"
+
+
+def test_a_signal_while_the_model_loads_ends_training_at_once(inputs: dict[Kind, Path], tmp_path: Path) -> None:
+    """There is nothing to save yet; a model that cannot be loaded (its weights are missing) is never come to."""
+    pytest.importorskip("torch", reason="needs the trainer's packages")
+    reports: SimpleQueue[ProgressReport] = SimpleQueue()
+    listener = ProgressListener(reports.put)
+    listener.start()
+    request = stored_request(inputs, tmp_path / "store", listener.endpoint("train", tmp_path / TOKEN))
+    stage = start("train", request, tmp_path / "scratch", {})
+    try:
+        assert reports.get(timeout=60).metrics == {"phase": "loading"}
+        stage.ask_to_stop()
+        failure = stage.result().failure
+    finally:
+        stage.kill()
+        listener.close()
+
+    assert failure is not None
+    assert (failure.failure, failure.message) == (FailureClass.INTERRUPTED, "train was asked to stop")
+    assert stage.process.returncode == FAILURES[FailureClass.INTERRUPTED].exit_code
+
+
+def stored_request(inputs: dict[Kind, Path], store: Path, progress: ProgressEndpoint) -> StageRequest:
+    """A call of `train` whose inputs are in a store, with a key for each kind."""
+    artifacts = Artifacts(FolderStore(store), "default")
+    for kind, folder in inputs.items():
+        artifacts.commit(kind, f"key-of-{kind}", folder)
+    call = train_work({}, store, train_settings()).request
+    changes = {
+        "store": StoreLocation(uri=str(store)),
+        "inputs": tuple(ArtifactReference(kind=kind, key=f"key-of-{kind}") for kind in inputs),
+        "outputs": (ArtifactReference(kind=Kind.ADAPTER, key="key-of-adapter"),),
+        "progress": progress,
+    }
+    return call.model_copy(update=changes)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ _KNOWN = {
 
 def classified(error: BaseException) -> StageFailure:
     """The failure that `error` stands for; what nobody foresaw is `Internal`, with its traceback in the log."""
+    if (interruption := _interruption_behind(error)) is not None:
+        return interruption
     if isinstance(error, StageFailure):
         return error
     if isinstance(error, ImportError) and not (error.name or "tunesmith").startswith("tunesmith"):
@@ -29,6 +31,15 @@ def classified(error: BaseException) -> StageFailure:
             return StageFailure(failure, message)
     log.error("unforeseen", exc_info=error)
     return StageFailure(FailureClass.INTERNAL, f"{type(error).__name__}: {error}"[:500])
+
+
+def _interruption_behind(error: BaseException | None) -> StageFailure | None:
+    """A signal raises wherever the stage is, and a library may tell that as its own fault (transformers: an import)."""
+    while error is not None:
+        if isinstance(error, StageFailure) and error.failure is FailureClass.INTERRUPTED:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _package_missing(error: ImportError) -> StageFailure:

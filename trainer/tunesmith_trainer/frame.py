@@ -3,16 +3,12 @@
 import importlib
 import logging
 import shutil
-import signal
-import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from tunesmith.llama_cpp import find_tools
 from tunesmith.store import Artifacts, Manifest, open_store
@@ -20,12 +16,13 @@ from tunesmith.store.checkpoints import Checkpoints
 from tunesmith.store.logs import put_log
 from tunesmith.store.publication import deliver, make_known
 from tunesmith.store.runs import new_run, refresh_run
-from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.failures import StageFailure
 from tunesmith_api.settings import PublishSettings
 from tunesmith_api.stages import ArtifactReference, Kind, Stage, StageRequest, StageResult, failure_of
 from tunesmith_trainer import publish
 from tunesmith_trainer.classify import classified
 from tunesmith_trainer.gather import gather
+from tunesmith_trainer.interruption import Interruption
 from tunesmith_trainer.made import made_by
 from tunesmith_trainer.publication.hub import push
 from tunesmith_trainer.report_progress import ProgressPoster, no_progress
@@ -50,7 +47,7 @@ class Call:
     scratch: Path
     fetched: Path
     artifacts: Artifacts
-    interrupted: threading.Event
+    interruption: Interruption
     replace: bool = False
 
     @property
@@ -63,14 +60,14 @@ def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
     """Run one stage to its result and exit code; never raises."""
     started = time.monotonic()
     _log_to(scratch / LOG_FILE)
-    interrupted = threading.Event()
+    interruption = Interruption(request.stage)
     artifacts = None
     try:
-        with _stopping(request.stage, interrupted):
+        with interruption.heeded():
             secrets = None if request.secrets is None else Path(request.secrets)
             artifacts = Artifacts(open_store(request.store, secrets), request.store.namespace)
             work = emptied(scratch / "work", _FETCHED.get(request.stage, frozenset()))
-            result = _run(Call(request, work, scratch / "inputs", artifacts, interrupted))
+            result = _run(Call(request, work, scratch / "inputs", artifacts, interruption))
         code = 0
     except BaseException as error:  # noqa: BLE001  # the edge of the process: whatever it is becomes a result
         failure = classified(error)
@@ -181,7 +178,8 @@ def _work(call: Call, manifests: Mapping[ArtifactReference, Manifest], progress:
         manifests=manifests,
         scratch=call.scratch,
         progress=progress,
-        interrupted=call.interrupted,
+        interrupted=call.interruption.asked,
+        await_step=call.interruption.await_step,
         tools=find_tools,
         checkpoints=_Kept(_checkpoints(call)) if call.request.stage in (Stage.TRAIN, Stage.IMATRIX) else None,
         secrets=call.secrets,
@@ -239,27 +237,6 @@ def _progress(request: StageRequest) -> Iterator[Progress]:
         yield poster
     finally:
         poster.close()
-
-
-@contextmanager
-def _stopping(stage: Stage, interrupted: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for an end: training saves at the end of its step, every other stage stops at once."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        already = interrupted.is_set()
-        interrupted.set()
-        if stage is not Stage.TRAIN and not already:
-            raise StageFailure(FailureClass.INTERRUPTED, f"{stage} was asked to stop")
-
-    before: dict[signal.Signals, Any] = {}
-    for name in (signal.SIGTERM, signal.SIGINT):
-        before[name] = signal.signal(name, stop)
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 def _log_to(path: Path) -> None:

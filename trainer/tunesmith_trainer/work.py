@@ -37,7 +37,8 @@ class Work:
 
     `inputs` are keyed by kind; `named` holds the inputs of a kind that a stage reads several of (publish: one
     ``quantized`` per type), keyed by (kind, name); `manifests` says of every input what it is made
-    of. `interrupted` is set by SIGTERM and by a first Ctrl-C.
+    of. `interrupted` is set by SIGTERM and by a first Ctrl-C, which also raise Interrupted wherever the stage is, until
+    it says with `await_step` that it looks at `interrupted` after each of its steps.
     """
 
     request: StageRequest
@@ -46,6 +47,7 @@ class Work:
     progress: Progress
     interrupted: threading.Event
     tools: Callable[[], Tools]
+    await_step: Callable[[], None] = lambda: None
     named: Mapping[tuple[Kind, str], Path] = field(default_factory=dict)
     meta: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
     manifests: Mapping[ArtifactReference, Manifest] = field(default_factory=dict)

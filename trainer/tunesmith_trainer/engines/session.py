@@ -49,6 +49,7 @@ def train(job: TrainingJob, engine: Engine, work: Work) -> Trained:
     trainer.args.eval_on_start = resumed is not None and watch.evaluation_pending(resumed[0])
     if work.interrupted.is_set():
         raise interrupted(0 if resumed is None else resumed[0], job.total_steps)
+    work.await_step()
     trainer.train(resume_from_checkpoint=str(resumed[1]) if resumed else None)
     step = int(trainer.state.global_step)
     if work.interrupted.is_set() and step < job.total_steps and not watch.finished_early:
