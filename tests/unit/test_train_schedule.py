@@ -1,10 +1,13 @@
 """When training evaluates, stores and stops."""
 
 import math
+import threading
+from types import SimpleNamespace
 
 import pytest
 
-from tunesmith_api.failures import FailureClass
+from support.training import Posts, training_job
+from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.engines.journal import Journal, training_figures
 from tunesmith_trainer.engines.schedule import (
     SinceCheckpoint,
@@ -14,7 +17,7 @@ from tunesmith_trainer.engines.schedule import (
     evaluation_interval,
     no_longer_improves,
 )
-from tunesmith_trainer.engines.watch import divergence
+from tunesmith_trainer.engines.watch import Watch, divergence
 from tunesmith_trainer.train import memory_failure
 
 
@@ -92,6 +95,25 @@ def test_divergence(loss: float, grad_norm: float, diverged: bool):
     assert diverged == (divergence(3, loss, grad_norm) is not None)
 
 
+def test_weights_that_compute_no_numbers_are_found_at_their_evaluation(tmp_path):
+    """P27: the step before it was fine, what it made of the weights is not; there is no best to keep among such."""
+    watch = Watch(
+        job=training_job(total_steps=2),
+        journal=Journal(tmp_path / "log.jsonl"),
+        tokens=[10, 10],
+        steps_per_epoch=2,
+        progress=Posts(),
+        interrupted=threading.Event(),
+        store=None,
+        keep_best=lambda step, loss: None,
+        peak_memory=lambda: 0,
+    )
+
+    with pytest.raises(StageFailure, match="loss on held-out rows is nan after step 1") as found:
+        watch.on_evaluate(None, SimpleNamespace(global_step=1), None, metrics={"eval_loss": math.nan})
+    assert found.value.failure is FailureClass.TRAINING_DIVERGED
+
+
 def test_the_journal_survives_a_line_cut_short(tmp_path):
     """A kill in the middle of a line costs that line only, and what is not a number is written as null."""
     journal = Journal(tmp_path / "log.jsonl")
@@ -109,6 +131,19 @@ def test_the_journal_survives_a_line_cut_short(tmp_path):
         for name, value in training_figures(journal.events()).items()
         if name in ("trainLoss", "tokensPerSecond", "peakMemoryBytes")
     } == {"trainLoss": 2.0, "tokensPerSecond": 5.0, "peakMemoryBytes": 5}
+
+
+def test_evaluations_are_known_without_reading_the_log_again(tmp_path):
+    """Asked for at every step: a training of 10,000 steps would read 50 million lines."""
+    path = tmp_path / "log.jsonl"
+    Journal(path).append({"step": 1, "evalLoss": 2.5})
+    resumed = Journal(path)
+    path.unlink()
+    resumed.append({"step": 2, "loss": 1.0})
+    resumed.append({"step": 2, "evalLoss": 1.5})
+    path.unlink()
+
+    assert resumed.evaluations() == [(1, 2.5), (2, 1.5)]
 
 
 @pytest.mark.parametrize(

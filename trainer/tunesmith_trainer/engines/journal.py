@@ -3,14 +3,14 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Journal:
-    """Appends events to log.jsonl.
+    """Appends events to log.jsonl; what a resumed run finds there counts as its own.
 
     Training events: step, epoch, loss, learningRate, gradNorm, tokens (of this step, without padding),
     tokensPerSecond, seconds (spent in steps so far, over all attempts), memoryBytes (peak so far).
@@ -18,9 +18,16 @@ class Journal:
     """
 
     path: Path
+    _evaluations: list[tuple[int, float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read once what an earlier attempt has measured: a log of many steps is long."""
+        self._evaluations = [found for event in self.events() if (found := _evaluation(event)) is not None]
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Write one event; it is on disk when this returns."""
+        if (found := _evaluation(event)) is not None:
+            self._evaluations.append(found)
         with self.path.open("a") as file:
             file.write(json.dumps({name: _finite(value) for name, value in event.items()}) + "\n")
 
@@ -31,8 +38,8 @@ class Journal:
         return [event for line in self.path.read_text().splitlines() if (event := _parsed(line)) is not None]
 
     def evaluations(self) -> list[tuple[int, float]]:
-        """(step, evaluation loss) in order."""
-        return [(event["step"], event["evalLoss"]) for event in self.events() if "evalLoss" in event]
+        """(step, evaluation loss) in order; asked for at every step."""
+        return self._evaluations
 
     def seconds(self) -> float:
         """Seconds spent in steps so far."""
@@ -54,6 +61,10 @@ def training_figures(events: list[dict[str, Any]]) -> dict[str, Any]:
         "tokensPerSecond": tokens / seconds if seconds else None,
         "peakMemoryBytes": max(event["memoryBytes"] for event in steps),
     }
+
+
+def _evaluation(event: Mapping[str, Any]) -> tuple[int, float] | None:
+    return None if event.get("evalLoss") is None else (event["step"], event["evalLoss"])
 
 
 def _finite(value: Any) -> Any:

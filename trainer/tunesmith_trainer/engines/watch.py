@@ -134,6 +134,9 @@ class Watch:
         if loss is not None:
             step = state.global_step
             self.journal.append({"step": step, "epoch": round(step / self.steps_per_epoch, 4), "evalLoss": loss})
+            if not math.isfinite(loss):
+                reason = f"the loss on held-out rows is {loss} after step {step}"
+                raise StageFailure(FailureClass.TRAINING_DIVERGED, f"training diverged: {reason}")
             log.info("step %d/%d: loss on held-out rows %.4f", step, self.job.total_steps, loss)
             evaluations = self.journal.evaluations()
             if self.job.settings.keep_best and best_step(evaluations) == step:
