@@ -345,14 +345,19 @@ def test_progress_is_told_at_every_step(train: Train):
 
 
 def test_the_adapter_can_be_handed_over(train: Train):
-    """P37, P80: the base is named by its URI, no path of this machine is in any file, and the figures are whole."""
-    folder, figures = train(train_settings(max_steps=2))
+    """P37, P80: the base is named by its URI, no path of this machine is in any file, and the figures are whole.
+
+    And it says how it was scaled, or it would be merged with another strength than it was trained with.
+    """
+    lora = LoraSettings(rank=8, alpha=16, dropout=0.0, target_modules=("q_proj", "down_proj"), rs_lora=True)
+    folder, figures = train(train_settings(max_steps=2, lora=lora))
 
     assert {"adapter_config.json", "adapter_model.safetensors", "figures.json", "log.jsonl"} == {
         path.name for path in folder.iterdir()
     }
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("HuggingFaceTB/SmolLM2", "abc")
+    assert config["use_rslora"] is True
     for path in folder.iterdir():
         assert str(folder.parents[1]).encode() not in path.read_bytes()
     for name in (

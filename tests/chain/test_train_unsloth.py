@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("unsloth") is None, rea
 
 TESTS = Path(__file__).parents[1]
 LORA = {"rank": 8, "alpha": 16, "dropout": 0.1, "targetModules": ["q_proj", "down_proj"]}
+RS_LORA = {**LORA, "dropout": 0.0, "rsLora": True}
 EIGHT_STEPS: dict[str, Any] = {"engine": "Unsloth", "max_steps": 8, "lora": LORA}
 
 
@@ -39,8 +40,8 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         "QLoRA": {"settings": {**EIGHT_STEPS, "method": "QLoRA", "max_steps": 4}},
         "QLoRA evaluated once": {"settings": {**EIGHT_STEPS, "method": "QLoRA", "max_steps": 4, "eval_every": 4}},
         "Full": {"settings": {**EIGHT_STEPS, "method": "Full", "lora": None, "max_steps": 2, "learning_rate": 1e-4}},
-        "packed": {"settings": {**EIGHT_STEPS, "lora": {**LORA, "dropout": 0.0}, "max_steps": 3, "packing": True}},
-        "padded": {"settings": {**EIGHT_STEPS, "lora": {**LORA, "dropout": 0.0}, "max_steps": 3}},
+        "packed": {"settings": {**EIGHT_STEPS, "lora": RS_LORA, "max_steps": 3, "packing": True}},
+        "padded": {"settings": {**EIGHT_STEPS, "lora": RS_LORA, "max_steps": 3}},
         "whole model": {"base": str(whole), "settings": {**EIGHT_STEPS, "max_steps": 1, "effective_batch_size": 4}},
         "Transformers": {
             "base": str(whole),
@@ -113,6 +114,14 @@ def test_packed_rows_do_not_see_each_other(trained: dict[str, dict[str, Any]]):
     """P79: on a CPU packing is exact with Unsloth too."""
     assert trained["packed"]["figures"]["packing"] is True
     assert losses(trained["packed"]) == pytest.approx(losses(trained["padded"]), rel=0.01)
+
+
+def test_the_adapter_is_scaled_as_asked_for(trained: dict[str, dict[str, Any]]):
+    """rsLora reaches Unsloth, and what is handed over says so."""
+    folders = [Path(trained[name]["folder"]) for name in ("packed", "resumed")]
+
+    scaled = [json.loads((folder / "adapter_config.json").read_text())["use_rslora"] for folder in folders]
+    assert scaled == [True, False]
 
 
 def test_the_adapter_names_no_class_of_unsloth(trained: dict[str, dict[str, Any]]):

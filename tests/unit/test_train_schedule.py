@@ -105,7 +105,7 @@ def test_weights_that_compute_no_numbers_are_found_at_their_evaluation(tmp_path)
         progress=Posts(),
         interrupted=threading.Event(),
         store=None,
-        keep_best=lambda step, loss: None,
+        keep_best=lambda *_: None,
         peak_memory=lambda: 0,
     )
 

@@ -155,3 +155,25 @@ def test_recomputed_layers_get_their_gradient() -> None:
 
     assert arguments["gradient_checkpointing"] is True
     assert arguments["gradient_checkpointing_kwargs"] == {"use_reentrant": False}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "steps", "expected"),
+    [
+        pytest.param(0.0, 100, 0, id="none"),
+        pytest.param(0.03, 100, 3, id="a share"),
+        pytest.param(0.001, 100, 1, id="rounded up"),
+        pytest.param(0.995, 100, 100, id="rounded up to all"),
+        pytest.param(1.0, 100, 100, id="all of them, not one"),
+    ],
+)
+def test_the_learning_rate_rises_for_its_share_of_the_steps(ratio: float, steps: int, expected: int) -> None:
+    """A number of steps, for transformers takes what is below one for a share and all else for a number."""
+    job = training_job(settings=train_settings(warmup_ratio=ratio), total_steps=steps)
+
+    assert training_arguments(job)["warmup_steps"] == expected
+
+
+def test_weight_decay_reaches_the_optimizer() -> None:
+    """As the manifest says, not as a library's default."""
+    assert training_arguments(training_job(settings=train_settings(weight_decay=0.07)))["weight_decay"] == 0.07

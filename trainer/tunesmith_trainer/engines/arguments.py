@@ -1,5 +1,6 @@
 """A training job becomes the arguments of transformers' TrainingArguments and of TRL's SFTConfig, which extends it."""
 
+import math
 from typing import Any
 
 from tunesmith_api.training import Optimizer, Scheduler
@@ -26,6 +27,11 @@ def optimizer(name: Optimizer, device: Device) -> str:
     return _OPTIMIZERS[name]
 
 
+def warmup_steps(ratio: float, total_steps: int) -> int:
+    """The steps in which the learning rate rises: `ratio` of all, rounded up (as transformers rounds a share)."""
+    return math.ceil(ratio * total_steps)
+
+
 def training_arguments(job: TrainingJob) -> dict[str, Any]:
     """All arguments that matter, none left to a default that a library may change."""
     settings, batching = job.settings, job.batching
@@ -38,7 +44,8 @@ def training_arguments(job: TrainingJob) -> dict[str, Any]:
         "per_device_eval_batch_size": batching.micro,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": _SCHEDULERS[Scheduler(settings.scheduler)],
-        "warmup_steps": settings.warmup_ratio,
+        # As a number of steps: a share of 1 would be taken for one step.
+        "warmup_steps": warmup_steps(settings.warmup_ratio, job.total_steps),
         "weight_decay": settings.weight_decay,
         "optim": optimizer(Optimizer(settings.optimizer), job.device),
         "max_grad_norm": 1.0,
