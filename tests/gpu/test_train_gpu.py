@@ -1,6 +1,10 @@
-"""Both engines on a GPU: each method trains, in a process of its own, in about the memory that was foreseen."""
+"""Both engines on a GPU: each method trains, in a process of its own, in about the memory that was foreseen.
+
+SmolLM2 with rows of up to a hundred tokens: a card of 8 GiB will do.
+"""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +14,11 @@ import pytest
 
 from support.datasets import capitals, write_dataset
 from support.models import smollm2
+from tunesmith_api.training import Method
+from tunesmith_trainer.engines.batching import row_bytes, shape_of
+from tunesmith_trainer.engines.precision import Device
+from tunesmith_trainer.engines.transformers_engine import GPU_WIDTH_MULTIPLE
+from tunesmith_trainer.train import weights_bytes
 
 pytestmark = pytest.mark.gpu
 
@@ -20,6 +29,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "QLoRA with the paged optimizer": {"method": "QLoRA", "optimizer": "PagedAdamW8bit"},
     "Full": {"method": "Full", "lora": None, "learning_rate": 5e-5},
 }
+# The least and the most that the peak may be of the estimate. The least is reasoned, not measured: fused kernels keep
+# half of the 68 bytes per value, and logits are computed where tokens are supervised, a third of these rows; what full
+# fine-tuning holds for each weight is exact. The most is what batching keeps free for what it does not estimate.
+SHARES = {"LoRA": (0.3, 1 / 0.7), "QLoRA": (0.25, 1 / 0.7), "Full": (0.6, 1 / 0.7)}
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +51,29 @@ def train(call: dict[str, Any], folder: Path) -> dict[str, Any]:
     return result
 
 
+def estimated_bytes(figures: dict[str, Any], common: dict[str, str]) -> int:
+    """What is foreseen for the weights and for the rows of a batch, each as wide as the longest."""
+    import pyarrow.parquet as pq
+
+    base = Path(common["base"])
+    rows = pq.read_table(Path(common["dataset"]) / "train.parquet")["input_ids"].to_pylist()
+    width = math.ceil(max(map(len, rows)) / GPU_WIDTH_MULTIPLE) * GPU_WIDTH_MULTIPLE
+    shape = shape_of(json.loads((base / "config.json").read_text()))
+    row = row_bytes(shape, width, figures["attention"], figures["gradientCheckpointing"])
+    return weights_bytes(base, Method(figures["method"]), Device.CUDA) + int(figures["batchSize"]) * row
+
+
 @pytest.mark.parametrize("method", METHODS, ids=str)
 @pytest.mark.parametrize("engine", ["Transformers", "Unsloth"])
 def test_every_method_learns_on_a_gpu(engine: str, method: str, common: dict[str, str], tmp_path: Path):
-    """The loss falls, what was trained on is a GPU, and its memory is recorded."""
+    """The loss falls, what was trained on is a GPU, and its recorded peak of memory is about what was foreseen."""
     settings = {**SETTINGS, **METHODS[method], "engine": engine}
     figures = train({**common, "settings": settings, "execution": {"use_gpu": True}}, tmp_path)["figures"]
 
     assert figures["device"] == "cuda"
     assert figures["trainLoss"] < figures["firstLoss"] / 2
-    assert 0 < figures["peakGpuMemoryBytes"] < 8 * 2**30
+    least, most = SHARES[figures["method"]]
+    assert least <= figures["peakGpuMemoryBytes"] / estimated_bytes(figures, common) <= most
     if "PagedAdamW8bit" in str(settings):
         assert figures["optimizer"] == "paged_adamw_8bit"
 
@@ -80,16 +106,17 @@ def test_packing_is_only_used_where_rows_stay_apart(engine: str, common: dict[st
 
 
 def test_a_batch_that_does_not_fit_is_halved_once(common: dict[str, str], tmp_path: Path):
-    """P26: on a GPU with little free memory the same step is computed in two halves, and that is recorded."""
-    import torch
+    """P26: with more memory than 32 rows take and less than 64, a step is computed in halves, and that is recorded."""
 
-    # Leave 3 GiB: enough for a part of 512 rows at once, not for all of them.
-    free, _ = torch.cuda.mem_get_info()
-    held = torch.empty(max(0, free - 3 * 2**30), dtype=torch.uint8, device="cuda")
-    settings = {**SETTINGS, "max_steps": 1, "effective_batch_size": 64}
-    call = {**common, "settings": settings, "execution": {"use_gpu": True, "batch_size": 64}}
-    figures = train(call, tmp_path)["figures"]
-    del held
+    def trained(name: str, batch_size: int, **limits: int) -> dict[str, Any]:
+        settings = {**SETTINGS, "max_steps": 1, "effective_batch_size": 64}
+        call = {**common, "settings": settings, "execution": {"use_gpu": True, "batch_size": batch_size}, **limits}
+        (tmp_path / name).mkdir()
+        return dict(train(call, tmp_path / name)["figures"])
 
-    assert figures["batchSize"] in (32, 64)
-    assert figures["batchSize"] * figures["accumulation"] == 64
+    half, whole = (trained(f"{rows} rows", rows)["peakGpuMemoryBytes"] for rows in (32, 64))
+    figures = trained("64 rows in less", 64, gpuMemory=(half + whole) // 2)
+
+    assert figures["batchSizeAfterOutOfMemory"] == 32
+    assert (figures["batchSize"], figures["accumulation"]) == (32, 2)
+    assert figures["peakGpuMemoryBytes"] <= (half + whole) // 2

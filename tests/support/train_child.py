@@ -1,8 +1,8 @@
 """One or more trainings in a process of their own, for what patches the whole process or is killed: JSON in, JSON out.
 
 python -m support.train_child CALLS.json RESULTS.json, where CALLS is a list of {"base", "dataset", "scratch",
-"settings", "execution", "checkpoints", "killAt"}: with `killAt` the process kills itself as soon as the checkpoint of
-that step is stored.
+"settings", "execution", "checkpoints", "killAt", "gpuMemory"}: with `killAt` the process kills itself as soon as the
+checkpoint of that step is stored; `gpuMemory` are the bytes of a GPU that it may take from then on.
 """
 
 import json
@@ -24,6 +24,8 @@ def main() -> None:
 
 def train(call: dict[str, Any]) -> dict[str, Any]:
     inputs = {Kind.BASE: Path(call["base"]), Kind.DATASET: Path(call["dataset"])}
+    if "gpuMemory" in call:
+        limit_gpu(call["gpuMemory"])
     checkpoints = None
     if "checkpoints" in call:
         checkpoints = FolderCheckpoints(
@@ -33,6 +35,12 @@ def train(call: dict[str, Any]) -> dict[str, Any]:
     work = train_work(inputs, Path(call["scratch"]), settings, call.get("execution"), checkpoints=checkpoints)
     folder = run(work).outputs[Kind.ADAPTER].folder
     return {"folder": str(folder), "figures": json.loads((folder / "figures.json").read_text())}
+
+
+def limit_gpu(memory_bytes: int) -> None:
+    import torch
+
+    torch.cuda.set_per_process_memory_fraction(memory_bytes / torch.cuda.get_device_properties(0).total_memory)
 
 
 def kill(step: int, at: int | None) -> None:
