@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from support.models import cut, smollm2
-from support.runs import Running, manifest, run_job, trained_steps
+from support.runs import Running, manifest, record, run_job, trained_steps
 from tunesmith.local.job import Wanted, begin, open_job
 from tunesmith.local.runner import Event, Run
 from tunesmith.store.runs import read_runs
@@ -33,12 +33,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained_again(folder: Path, job: dict[str, Any], store: Path) -> dict[str, Any]:
-    """Run once more until training is done, which is the first stage to be started; its headline figures."""
+    """Run once more until training is done, which is the first stage to be started; its headline figures.
+
+    What it went on from is gone from the store by then (contract 3).
+    """
     run = Running(folder, job, store)
     done = run.until(lambda event: event["stage"] == "train" and event["event"] == "done")
     end_at_once(run)
     started = [event["stage"] for event in run.events if event["event"] == "started"]
     assert started[0] == "train"
+    key = record(folder)["stages"]["train"]["keys"]["outputs"]["adapter"]
+    assert not [path for path in (store / "default" / "checkpoints" / key).rglob("*") if path.is_file()]
     return dict(done["result"]["figures"])
 
 
