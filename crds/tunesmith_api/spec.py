@@ -156,8 +156,9 @@ _SPEC_RULES = (
         field="training",
     ),
     Rule(
+        # Not "i >= size(...) || (...)": cel-python evaluates both sides, for each of the 16 numbers.
         f"size(self.datasets) == size(oldSelf.datasets) && {list(range(_MAX_DATASETS))}.all(i, "
-        f"i >= size(self.datasets) || ({same_rows('self.datasets[i]', 'oldSelf.datasets[i]')}))",
+        f"i >= size(self.datasets) ? true : ({same_rows('self.datasets[i]', 'oldSelf.datasets[i]')}))",
         "datasets cannot be changed once the job exists, apart from secretRef and endpoint: make a new job",
         field="datasets",
     ),
