@@ -177,8 +177,10 @@ _RULES = (
         field="batchSize",
     ),
     Rule(
-        "self.engine != 'Auto' || has(self.gpu) == has(oldSelf.gpu)",
-        "with engine Auto, gpu decides which engine trains, so it can be neither added nor removed: make a new job",
+        "(self.engine != 'Auto' && (self.optimizer != 'Auto' || self.method != 'QLoRA')) || "
+        "has(self.gpu) == has(oldSelf.gpu)",
+        "gpu decides which engine trains where engine is Auto, and which optimizer where that is Auto with QLoRA, "
+        "so it can be neither added nor removed: make a new job",
         field="gpu",
     ),
     *immutable(*_IMMUTABLE),
