@@ -1,14 +1,11 @@
-"""Every setting with its value and where that came from: the spec, the family, or a rule that is stated here."""
+"""What each stage is told: what the spec says, else what its family's data or a rule stated here does."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tunesmith_api import families
 from tunesmith_api.families import Family
 from tunesmith_api.measuring import EVALUATION_PERCENT
 from tunesmith_api.resolved import Resolved, ResolvedDataset, ResolvedModel
-from tunesmith_api.schema import Api
 from tunesmith_api.settings import (
     AnswerSettings,
     BaselineSettings,
@@ -52,15 +49,6 @@ class Effective:
     def quantize(self, type_: str) -> QuantizeSettings:
         """The settings of one quantization."""
         return QuantizeSettings(type=type_, answers=self.evaluate.answers)
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One line of ``tunesmith plan``: a field's path below spec, its value, and where it came from."""
-
-    path: str
-    value: Any
-    origin: str
 
 
 def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effective:
@@ -199,77 +187,6 @@ def _dataset(dataset: Dataset, resolved: ResolvedDataset) -> DatasetSettings:
         weight=dataset.weight,
         max_examples=dataset.max_examples,
     )
-
-
-def settings_table(manifest: Mapping[str, Any], spec: JobSpec, resolved: Resolved) -> tuple[Setting, ...]:
-    """Every field of the spec with its value and origin: manifest, default, family, or the rule that chose it.
-
-    `manifest` is what the user wrote, before any default.
-    """
-    family = families.load(resolved.model.family)
-    chosen = _chosen(train_settings(spec, resolved, family), spec)
-    written = _flat(manifest.get("spec") or {})
-    table = []
-    for path, value in {**_flat(spec.to_json_dict()), **{path: value for path, (value, _) in chosen.items()}}.items():
-        if path in written and written[path] != "Auto" and path not in _CLAMPED:
-            origin = "manifest"
-        elif path in chosen:
-            origin = chosen[path][1].format(family=family.name)
-        else:
-            origin = "default"
-        table.append(Setting(path, value, origin))
-    named = {setting.path for setting in table}
-    table += [setting for setting in _unset(spec) if setting.path not in named]
-    return tuple(sorted(table, key=lambda setting: setting.path))
-
-
-def _unset(part: Api, path: str = "") -> Iterator[Setting]:
-    """Every field that is not set, with what its description says of that."""
-    for name, field in type(part).model_fields.items():
-        value, where = getattr(part, name), f"{path}{field.alias or name}"
-        if isinstance(value, Api):
-            yield from _unset(value, f"{where}.")
-        elif value is None:
-            _, _, meaning = (field.description or "").partition("unset: ")
-            yield Setting(where, None, f"unset: {meaning.rstrip('.')}" if meaning else "unset")
-
-
-_CLAMPED = {"training.maxSequenceLength"}
-
-
-def _chosen(train: TrainSettings, spec: JobSpec) -> dict[str, tuple[Any, str]]:
-    own = spec.training.max_sequence_length == train.max_sequence_length
-    chosen: dict[str, tuple[Any, str]] = {
-        "training.engine": (train.engine.value, "chosen: Unsloth where a GPU is asked for, else Transformers"),
-        "training.epochs": (train.epochs, "family {family}"),
-        "training.learningRate": (train.learning_rate, "family {family}"),
-        "training.optimizer": (train.optimizer, "chosen: PagedAdamW8bit for QLoRA on a GPU, else AdamW"),
-        "training.maxSequenceLength": (
-            train.max_sequence_length,
-            ("manifest" if "max_sequence_length" in spec.training.model_fields_set else "default")
-            if own
-            else "limited by what the model can read",
-        ),
-    }
-    if spec.evaluation.dataset is None and spec.evaluation.percent is None:
-        chosen["evaluation.percent"] = (EVALUATION_PERCENT, "default")
-    if train.lora is not None:
-        chosen |= {
-            "training.lora.rank": (train.lora.rank, "family {family}"),
-            "training.lora.alpha": (train.lora.alpha, "family {family}, in its ratio to the rank"),
-            "training.lora.targetModules": (list(train.lora.target_modules), "family {family}"),
-        }
-    return chosen
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        parts = [_flat(item, f"{path}.{name}" if path else name) for name, item in value.items()]
-        return {name: item for part in parts for name, item in part.items()}
-    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-        parts = [_flat(item, f"{path}[{index}]") for index, item in enumerate(value)]
-        return {name: item for part in parts for name, item in part.items()}
-    return {path: value}
 
 
 def _hub(hub: Hub) -> HubSettings:

@@ -50,7 +50,8 @@ class Model(Api):
     )
     """The branch, tag or commit of an hf:// source; unset: its main branch as it is when the job is made."""
     adapter: SourceUri | None = None
-    """A LoRA adapter that training goes on from, or that with training.method None is merged as it is."""
+    """A LoRA adapter that training goes on from, in the adapter's own shape (of training.lora only dropout may be set),
+    or that with training.method None is merged as it is."""
     secret_ref: SecretReference | None = None
     """The Secret with the key token, or accessKey and secretKey, to read the model and the adapter with."""
 

@@ -156,6 +156,13 @@ _SPEC_RULES = (
         field="training",
     ),
     Rule(
+        "!(has(self.model.adapter) && has(self.training.lora)) || !(has(self.training.lora.rank) || "
+        "has(self.training.lora.alpha) || has(self.training.lora.targetModules) || self.training.lora.rsLora)",
+        "training goes on from model.adapter in the shape that it has: remove rank, alpha, targetModules and rsLora "
+        "from training.lora (dropout may stay), or remove model.adapter to train a new one",
+        field="training",
+    ),
+    Rule(
         # Not "i >= size(...) || (...)": cel-python evaluates both sides, for each of the 16 numbers.
         f"size(self.datasets) == size(oldSelf.datasets) && {list(range(_MAX_DATASETS))}.all(i, "
         f"i >= size(self.datasets) ? true : ({same_rows('self.datasets[i]', 'oldSelf.datasets[i]')}))",

@@ -116,7 +116,7 @@ class EarlyStopping(Api):
 
 
 class Lora(Api):
-    """The shape of the adapter; only for the methods LoRA and QLoRA."""
+    """The shape of the adapter; only for the methods LoRA and QLoRA, and with model.adapter only dropout."""
 
     rank: Annotated[int | None, Field(ge=1, le=512)] = None
     """The rank of the adapter's matrices; unset: the family's (16 for most)."""
@@ -235,4 +235,4 @@ class Training(Api):
     early_stopping: EarlyStopping | None = None
     """Ends training when the evaluation loss no longer falls; without it training runs to its last step."""
     lora: Lora | None = None
-    """The shape of the adapter; unset values come from the family."""
+    """The shape of the adapter; unset values come from the family, with model.adapter from that (but dropout)."""

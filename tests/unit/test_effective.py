@@ -6,7 +6,7 @@ import pytest
 
 from support.builders import a_spec, dimensions, resolved
 from tunesmith_api import families
-from tunesmith_api.effective import Setting, resolve_settings, settings_table, train_settings
+from tunesmith_api.effective import resolve_settings, train_settings
 from tunesmith_api.settings import TrainSettings
 from tunesmith_api.training import Engine
 
@@ -53,26 +53,6 @@ def test_unsloth_is_chosen_only_where_its_adapter_fits_the_original(
 ) -> None:
     """P17: it gives some families layers of other names; whoever asks for it gets it, and the merge decides."""
     assert trained(family, **training).engine is expected
-
-
-def origins(**changes: Any) -> dict[str, Setting]:
-    spec = a_spec(**changes)
-    table = settings_table({"spec": changes}, spec, resolved(spec, family="smollm2"))
-    return {setting.path: setting for setting in table}
-
-
-def test_every_setting_is_shown_with_where_it_came_from() -> None:
-    """What is not set too: what then happens is what its description says."""
-    shown = origins(training={"engine": "Auto", "lora": {"rank": 4}, "epochs": 2.0})
-
-    assert shown["training.epochs"].origin == "manifest"
-    assert shown["training.learningRate"].origin == "family smollm2"
-    assert (shown["training.engine"].value, shown["training.engine"].origin[:6]) == ("Transformers", "chosen")
-    assert shown["training.lora.alpha"].origin.endswith("in its ratio to the rank")
-    assert shown["training.evalEvery"].value is None
-    assert shown["training.evalEvery"].origin.startswith("unset: up to ten times")
-    assert shown["store"].origin.startswith("unset: the operator's default, locally a folder")
-    assert len(shown) == len({setting.path for setting in shown.values()})
 
 
 @pytest.mark.parametrize(

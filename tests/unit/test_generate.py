@@ -25,6 +25,7 @@ _BEYOND_EDITORS = (
     "a bare name",
     "lora without",
     "full training that goes on",
+    "a shape for",
     "more in memory",
     "a step",
     "two GPUs",

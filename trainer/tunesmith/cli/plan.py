@@ -15,8 +15,9 @@ from tunesmith.cli.view import duration
 from tunesmith.figures import megabytes
 from tunesmith.local.job import LocalJob, Wanted, open_job
 from tunesmith.resolve.uri import Scheme, local_path, parse_source
-from tunesmith_api.effective import Setting, resolve_settings, settings_table
+from tunesmith_api.effective import resolve_settings
 from tunesmith_api.estimates import Estimate, Known, estimate
+from tunesmith_api.origins import Setting, settings_table
 from tunesmith_api.resolved import Resolved
 
 _JSONL = (".jsonl", ".ndjson")
