@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import Result
 from typer.testing import CliRunner
 
 from support.tiny_sources import ROWS, write_sources
 from tunesmith.cli.app import app
+from tunesmith.local.job import Wanted, open_job
+from tunesmith.local.record import Record, write_record
+from tunesmith_api.failures import StageFailure
+from tunesmith_api.stages import Stage, StageResult
 
 
 @pytest.fixture
@@ -18,14 +23,18 @@ def folder(tmp_path: Path) -> Path:
     return write_sources(tmp_path)
 
 
-def estimates(folder: Path, source: str = "file://rows.jsonl", **training: Any) -> dict[str, Any]:
-    """What plan estimates for a job with these fields of spec.training."""
+def planned(folder: Path, *options: str, source: str = "file://rows.jsonl", **training: Any) -> Result:
+    """How plan ends for job `j` with these fields of spec.training."""
     spec = {"model": {"source": "file://model"}, "datasets": [{"source": source}], "training": training}
     job = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "j"}, "spec": spec}
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
-    ran = CliRunner().invoke(
-        app, ["plan", str(folder / "job.yaml"), "--json"], env={"TUNESMITH_CACHE": str(folder / "cache")}
-    )
+    called = ["plan", str(folder / "job.yaml"), *options]
+    return CliRunner().invoke(app, called, env={"TUNESMITH_CACHE": str(folder / "cache"), "COLUMNS": "200"})
+
+
+def estimates(folder: Path, source: str = "file://rows.jsonl", **training: Any) -> dict[str, Any]:
+    """What plan estimates."""
+    ran = planned(folder, "--json", source=source, **training)
     assert ran.exit_code == 0, ran.exception
     return dict(json.loads(ran.stdout)["estimates"])
 
@@ -45,3 +54,33 @@ def test_steps_are_as_long_as_the_rows_that_lie_here(folder: Path) -> None:
 
 def test_sources_on_this_machine_are_not_downloaded(folder: Path) -> None:
     assert estimates(folder)["downloadBytes"] == 0
+
+
+def test_a_gpu_is_not_passed_over_in_silence(folder: Path) -> None:
+    """What the cores would take is no estimate of a training on a GPU."""
+    plain, with_gpu = planned(folder), planned(folder, gpu={"memory": "8Gi"})
+
+    assert (plain.exit_code, with_gpu.exit_code) == (0, 0), (plain.exception, with_gpu.exception)
+    assert "cores" in plain.stdout
+    assert "GPU that training asks for" not in plain.stdout
+    assert "less on the GPU that training asks for" in with_gpu.stdout
+
+
+def test_what_runs_own_folder_remembers_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --output both take ./NAME: a job whose rows are pinned there is no longer free to change them."""
+    monkeypatch.chdir(folder)
+    assert planned(folder).exit_code == 0
+    assert not (folder / "j").exists()
+
+    write_record(folder / "j", finished_training(folder))
+    changed = planned(folder, seed=7)
+
+    assert isinstance(changed.exception, StageFailure)
+    assert "seed" in changed.exception.message
+    assert planned(folder, "--output", str(folder / "other"), seed=7).exit_code == 0
+
+
+def finished_training(folder: Path) -> Record:
+    """The record of `j` as if its training had ended."""
+    local = open_job(Wanted(folder / "job.yaml", None, str(folder / "cache" / "store")))
+    return local.record.with_result(local.plan, "train", StageResult(stage=Stage.TRAIN))

@@ -14,15 +14,19 @@ from tunesmith.cli.run import Manifest, Namespace, StoreUri
 from tunesmith.cli.view import duration
 from tunesmith.figures import megabytes
 from tunesmith.local.job import LocalJob, Wanted, open_job
+from tunesmith.manifest import load_manifest
 from tunesmith.resolve.uri import Scheme, local_path, parse_source
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.estimates import Estimate, Known, estimate
 from tunesmith_api.origins import Setting, settings_table
 from tunesmith_api.resolved import Resolved
+from tunesmith_api.stages import Stage
 
 _JSONL = (".jsonl", ".ndjson")
 Json = Annotated[bool, typer.Option("--json", help="Write the plan as JSON.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The output folder that the run would go on in.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="The folder that a run would go on in. [default: ./NAME]")
+]
 
 
 def plan(
@@ -36,7 +40,9 @@ def plan(
 
     Example: `tunesmith plan job.yaml`
     """
-    local = open_job(Wanted(manifest, output, store, namespace))
+    # As `run` does: what its folder remembers decides what is pinned, which keys hold, and what is refused.
+    folder = output or Path(load_manifest(manifest).metadata.name)
+    local = open_job(Wanted(manifest, folder, store, namespace))
     resolved = local.record.resolved
     assert resolved is not None  # noqa: S101  # open_job resolves
     values = resolve_settings(local.job.metadata.name, local.job.spec, resolved)
@@ -50,7 +56,7 @@ def plan(
         sys.stdout.write(json.dumps(_document(local, settings, expected, there), indent=1) + "\n")
         return
     console = Console()
-    console.print(_stages(local, there), _settings(settings), _estimates(expected, there))
+    console.print(_stages(local, there), _settings(settings), _estimates(local, expected, there))
 
 
 def _in_store(local: LocalJob, name: str) -> bool:
@@ -95,7 +101,7 @@ def _settings(settings: tuple[Setting, ...]) -> Table:
     return table
 
 
-def _estimates(expected: Estimate, there: dict[str, bool]) -> Table:
+def _estimates(local: LocalJob, expected: Estimate, there: dict[str, bool]) -> Table:
     table = Table(box=None, title="\nEstimates", title_justify="left", pad_edge=False, show_header=False)
     for name, size in expected.file_bytes.items():
         table.add_row(f"size of {name}", f"{megabytes(size)} MB")
@@ -105,7 +111,9 @@ def _estimates(expected: Estimate, there: dict[str, bool]) -> Table:
     cores = os.cpu_count() or 1
     done = all(there.values())
     left = "0s (nothing is left to do)" if done else duration(expected.seconds / cores)
-    table.add_row(f"time left on this machine's {cores} cores", left)
+    trains = Stage.TRAIN in there and not there[Stage.TRAIN]
+    faster = "; less on the GPU that training asks for" if trains and local.job.spec.training.gpu is not None else ""
+    table.add_row(f"time left on this machine's {cores} cores", left + faster)
     return table
 
 
