@@ -8,9 +8,10 @@ from tunesmith_api.effective import Effective
 from tunesmith_api.keys import artifact_key, fingerprint
 from tunesmith_api.quantizations import QUANTIZATIONS
 from tunesmith_api.resolved import Resolved
-from tunesmith_api.schema import Api, Recorded
+from tunesmith_api.schema import Api
 from tunesmith_api.spec import ImatrixMode, JobSpec, Method
 from tunesmith_api.stages import ArtifactReference, Kind, Stage
+from tunesmith_api.status import RecordedKeys
 
 
 class PlannedStage(Api):
@@ -30,6 +31,10 @@ class PlannedStage(Api):
         """The key of what the stage is for, its first output."""
         return self.outputs[0].key
 
+    def recorded_keys(self) -> RecordedKeys:
+        """What a status keeps of it once it has a Job or a result."""
+        return RecordedKeys(asked=self.asked, outputs={output.kind.value: output.key for output in self.outputs})
+
 
 class Plan(Api):
     """All stages, each after everything that it needs."""
@@ -48,13 +53,6 @@ class Plan(Api):
         for stage in self.stages:
             for output in stage.outputs:
                 yield output.kind.value, output.key
-
-
-class RecordedKeys(Recorded):
-    """What the status keeps of a stage that has a Job or a result: what it was asked for, and its outputs' keys."""
-
-    asked: str
-    outputs: dict[str, str]
 
 
 # What enters the keys of these stages cannot be changed once the job exists (contract 8), so that a recorded key

@@ -13,6 +13,9 @@ SCHEMA_VERSION = 1
 # A Kubernetes termination message holds 4,096 bytes (kubelet's limit); the design leaves room to spare.
 RESULT_BYTES = 3_500
 
+# Far more than a result of RESULT_BYTES has room for; a status of several results is bounded all the same.
+Figures = Annotated[dict[str, Any], Field(max_length=256)]
+
 
 class Stage(StrEnum):
     """One unit of work with one output, in the order of the data."""
@@ -112,7 +115,7 @@ class StageResult(Recorded):
     name: str | None = None
     reused: bool = False
     seconds: float = 0.0
-    figures: dict[str, Any] = Field(default_factory=dict)
+    figures: Figures = Field(default_factory=dict)
     failure: Failure | None = None
 
 

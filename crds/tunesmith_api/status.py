@@ -1,4 +1,8 @@
-"""What has become of a job: the status subresource in a cluster, ``DIR/.tunesmith/status.json`` of a local run."""
+"""What has become of a job: the status subresource of the object in a cluster.
+
+A local run keeps a record of its own, which holds manifest and store too; phase, failure, keys and results in it are
+these same models.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -7,13 +11,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tunesmith_api.schema import Recorded
-from tunesmith_api.stages import Failure, Kind, Stage, StageResult
+from tunesmith_api.stages import Failure, Figures, Kind, Stage, StageResult
 
 # A key is a sha256 in hex, a name at most a Kubernetes name; messages as long as the API machinery's conditions allow.
 Key = Annotated[str, Field(max_length=64)]
 Name = Annotated[str, Field(max_length=253)]
 Sentence = Annotated[str, Field(max_length=32_768)]
-Figures = Annotated[dict[str, Any], Field(max_length=256)]
 
 
 class Phase(StrEnum):
@@ -88,15 +91,22 @@ class Checkpoint(Recorded):
     """The optimizer step."""
 
 
+class RecordedKeys(Recorded):
+    """What is kept of a stage that has a Job or a result, so that a later plan leaves it as it is (contract 2)."""
+
+    asked: Key
+    """The fingerprint of what it was asked for: settings and input keys without the recipe (decision 0005)."""
+    outputs: Annotated[dict[str, Key], Field(max_length=len(Kind))]
+    """The key of each of its outputs by the output's kind."""
+
+
 class StageStatus(Recorded):
     """One stage of the plan and what it found."""
 
-    name: Stage
-    """The stage."""
-    variant: Annotated[str, Field(max_length=63)] = ""
-    """Which one of several: the quantization type."""
-    key: Key
-    """What its output is stored under; kept for the life of the object (contract 2)."""
+    name: Name
+    """Its name in the plan: the stage, and for quantize the type too (quantize-Q4_K_M)."""
+    keys: RecordedKeys | None = None
+    """What it was asked for, and what its outputs are stored under; unset before it has a Job."""
     state: StageState = StageState.WAITING
     """Where it stands."""
     attempts: Annotated[int, Field(ge=0)] = 0
@@ -150,7 +160,12 @@ class JobStatus(Recorded):
     """The same for machines."""
     progress: Progress | None = None
     """How far the running stage is."""
-    stages: Annotated[tuple[StageStatus, ...], Field(max_length=64)] = ()
+    stages: Annotated[
+        tuple[StageStatus, ...],
+        Field(
+            max_length=64, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+        ),
+    ] = ()
     """The stages of the plan and what they found."""
     resolved: Annotated[dict[str, Any] | None, Field(max_length=64)] = None
     """What the sources turned out to be, pinned for the life of the object."""
@@ -166,3 +181,7 @@ class JobStatus(Recorded):
     """When the first stage began."""
     finished: datetime | None = None
     """When the job became Complete or Failed."""
+
+    def recorded_keys(self) -> dict[str, RecordedKeys]:
+        """What `make_plan` has to keep, by the stages' names."""
+        return {stage.name: stage.keys for stage in self.stages if stage.keys is not None}

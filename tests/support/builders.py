@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from tunesmith_api.plan import Plan, RecordedKeys, make_plan
+from tunesmith_api.plan import Plan, make_plan
 from tunesmith_api.resolved import ModelDimensions, Resolved, ResolvedDataset, ResolvedModel
 from tunesmith_api.spec import JobSpec
+from tunesmith_api.status import RecordedKeys
 
 MODEL = {"source": "hf://org/model"}
 DATASETS = [{"source": "file://rows.jsonl"}]
@@ -71,8 +72,4 @@ def a_plan(spec: JobSpec | None = None, recorded: dict[str, RecordedKeys] | None
 
 def record_of(plan: Plan, *names: str) -> dict[str, RecordedKeys]:
     """As if these stages (default: all) had results."""
-    return {
-        stage.name: RecordedKeys(asked=stage.asked, outputs={output.kind.value: output.key for output in stage.outputs})
-        for stage in plan.stages
-        if not names or stage.name in names
-    }
+    return {stage.name: stage.recorded_keys() for stage in plan.stages if not names or stage.name in names}

@@ -9,6 +9,7 @@ from tunesmith_api import keys
 from tunesmith_api.plan import make_plan
 from tunesmith_api.quantizations import QUANTIZATIONS
 from tunesmith_api.stages import Kind, Stage
+from tunesmith_api.status import JobStatus, StageStatus
 
 ALL_TYPES = [name.value for name in QUANTIZATIONS]
 TYPES = st.lists(st.sampled_from(ALL_TYPES), min_size=1, max_size=5, unique=True)
@@ -124,6 +125,19 @@ def test_a_new_recipe_reaches_only_what_has_no_result(monkeypatch: pytest.Monkey
     assert after.stage("train").key == before.stage("train").key
     assert after.stage("quantize-Q8_0").key == before.stage("quantize-Q8_0").key
     assert after.stage("quantize-Q5_K_M").key != before.stage("quantize-Q5_K_M").key
+
+
+def test_a_plan_is_made_from_a_status() -> None:
+    """What a status says of stages that have a Job or a result holds, whatever their recipes have become."""
+    before = a_plan()
+    keys = before.stage("train").recorded_keys().model_copy(update={"outputs": {"adapter": "f" * 64}})
+    stages = (StageStatus(name="train", keys=keys), StageStatus(name="convert"))
+    status = JobStatus.model_validate_json(JobStatus(stages=stages).model_dump_json(by_alias=True))
+    after = a_plan(recorded=status.recorded_keys())
+
+    assert after.stage("train").key == "f" * 64
+    assert after.stage("convert").key != before.stage("convert").key
+    assert after.stage("prepare").key == before.stage("prepare").key
 
 
 def test_a_recorded_result_is_not_kept_for_another_question() -> None:

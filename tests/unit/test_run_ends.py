@@ -79,8 +79,8 @@ def test_a_failed_gate_ends_with_its_class_and_what_helps(tmp_path: Path) -> Non
     record = read_record(tmp_path)
     assert record is not None
     assert record.failure is not None
-    assert (record.phase, record.failure["class"]) == ("Failed", "GateFailed")
-    assert "2.078 against 0.5" in record.failure["message"]
+    assert (record.phase, record.failure.failure) == ("Failed", "GateFailed")
+    assert "2.078 against 0.5" in record.failure.message
 
 
 def test_what_is_published_all_the_same_is_no_failure_of_the_run(tmp_path: Path) -> None:

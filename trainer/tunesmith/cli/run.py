@@ -156,12 +156,13 @@ def _conclude(run: Run, local: LocalJob, console: Console, told: tuple[Path, ...
     report = json.loads((output / "report.json").read_text())
     figures, failed = run.record.stages[Stage.PUBLISH].result.figures, failed_gates(report)
     withheld = figures.get("verdict") == "Failed" and figures.get("onFailure") == "Withhold"
-    phase = "Failed" if withheld else "Complete"
     why = failure_of(StageFailure(FailureClass.GATE_FAILED, "; ".join(failed)), Stage.PUBLISH) if withheld else None
-    ended = {"phase": phase, "failure": None if why is None else why.to_json_dict()}
-    write_record(output, run.record.model_copy(update=ended))
+    record = run.record.ended(why)
+    write_record(output, record)
     if told is not None:
-        sys.stdout.write(json.dumps({"event": "finished", "phase": phase, "files": [str(f) for f in told]}) + "\n")
+        sys.stdout.write(
+            json.dumps({"event": "finished", "phase": record.phase, "files": [str(f) for f in told]}) + "\n"
+        )
     else:
         console.print(summary(report))
         spent = duration(time.monotonic() - began)
@@ -176,8 +177,7 @@ def _conclude(run: Run, local: LocalJob, console: Console, told: tuple[Path, ...
 
 
 def _conclude_failed(run: Run, failure: Failure, local: LocalJob, console: Console) -> int:
-    ended = {"phase": "Failed", "failure": failure.to_json_dict()}
-    write_record(local.site.output, run.record.model_copy(update=ended))
+    write_record(local.site.output, run.record.ended(failure))
     tell(failure, console)
     if failure.stage in _PINNED and not failure.retry_helps:
         console.print("To change the model, the rows or the training now, choose another --output; what has not")

@@ -183,7 +183,7 @@ def _still_true(record: Record, plan: Plan, artifacts: Artifacts) -> Record:
     kept = {}
     for stage in plan.stages:
         known = record.stages.get(stage.name)
-        if known is None or known.keys.outputs != {output.kind.value: output.key for output in stage.outputs}:
+        if known is None or known.keys.outputs != stage.recorded_keys().outputs:
             continue
         if all(artifacts.holds(output.kind, output.key) for output in stage.outputs):
             kept[stage.name] = known
@@ -242,7 +242,7 @@ def refuse_disks(local: LocalJob, stages: Sequence[PlannedStage]) -> None:
 
 def begin(local: LocalJob) -> LocalJob:
     """Write the record before anything runs, so that sources stay pinned and gc keeps what the plan needs."""
-    record = local.record.model_copy(update={"phase": "Running", "failure": None})
+    record = local.record.running()
     write_record(local.site.output, record)
     artifacts, job = local.site.artifacts, local.site.job
     refresh_run(artifacts.store, artifacts.namespace, new_run(job.uid, job.name, list(local.plan.keys())))

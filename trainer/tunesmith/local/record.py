@@ -1,4 +1,7 @@
-"""What an output folder remembers of its job: ``DIR/.tunesmith/status.json``, the local object (contract 2)."""
+"""What an output folder remembers of its job: ``DIR/.tunesmith/status.json``, the local object (contract 2).
+
+It stands for the object's spec and status together; what both kinds of object hold is the API's models.
+"""
 
 import json
 import os
@@ -9,17 +12,18 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.plan import Plan, RecordedKeys
+from tunesmith_api.plan import Plan
 from tunesmith_api.resolved import Resolved
 from tunesmith_api.schema import Recorded
-from tunesmith_api.stages import Stage, StageResult
+from tunesmith_api.stages import Failure, Stage, StageResult
+from tunesmith_api.status import Phase, RecordedKeys
 
 FOLDER = ".tunesmith"
 FILE = "status.json"
 
 
 class RecordedStage(Recorded):
-    """One stage that has ended well: under which keys, and what it found."""
+    """One stage that has ended well: under which keys, and what it found. Of others nothing is kept."""
 
     keys: RecordedKeys
     result: StageResult
@@ -36,8 +40,8 @@ class Record(Recorded):
     stages: dict[str, RecordedStage] = Field(default_factory=dict)
     # Stages whose artifacts were found damaged: they replace what is there, whatever happens in between.
     repeat: tuple[str, ...] = ()
-    phase: str = "Pending"
-    failure: dict[str, Any] | None = None
+    phase: Phase = Phase.PENDING
+    failure: Failure | None = None
 
     def recorded_keys(self) -> dict[str, RecordedKeys]:
         """What `make_plan` has to keep."""
@@ -45,11 +49,19 @@ class Record(Recorded):
 
     def with_result(self, plan: Plan, name: str, result: StageResult) -> "Record":
         """The record once `name` of `plan` has ended well."""
-        planned = plan.stage(name)
-        keys = RecordedKeys(asked=planned.asked, outputs={output.kind.value: output.key for output in planned.outputs})
-        stages = {**self.stages, name: RecordedStage(keys=keys, result=result)}
+        stages = {**self.stages, name: RecordedStage(keys=plan.stage(name).recorded_keys(), result=result)}
         repeat = tuple(other for other in self.repeat if other != name)
         return self.model_copy(update={"stages": stages, "repeat": repeat, "failure": None})
+
+    def running(self) -> "Record":
+        """The record once a run has begun."""
+        return self.model_copy(update={"phase": Phase.RUNNING, "failure": None})
+
+    def ended(self, failure: Failure | None) -> "Record":
+        """The record once a run has come to its end, with why it failed if it did."""
+        return self.model_copy(
+            update={"phase": Phase.COMPLETE if failure is None else Phase.FAILED, "failure": failure}
+        )
 
     def damaged(self, name: str) -> "Record":
         """The record once something that `name` made was found damaged: it is made again and replaced.
