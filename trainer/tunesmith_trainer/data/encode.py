@@ -3,7 +3,7 @@
 import re
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -32,18 +32,27 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row to train or measure on: `mask` is 1 where a token is trained, `text` what was tokenized."""
+    """One row to train or measure on: `mask` is 1 where a token is trained, `text` what was tokenized.
+
+    `said` are the trained words as they were written, which no other record of the same row trains; `repeated` says
+    that another record of the row holds the same turns, and more.
+    """
 
     origin: Assigned
     ids: list[int]
     mask: list[int]
     text: str
     example: Example
+    said: str
+    repeated: bool = False
 
 
 @dataclass(slots=True)
 class Lengths:
-    """What was seen while encoding; every list of places holds the first ones only."""
+    """What was seen while encoding; every list of places holds the first ones only.
+
+    Rows of which something was too long are `truncated` where something is left of them, else `dropped`.
+    """
 
     tokens: "array[int]" = field(default_factory=lambda: array("I"))
     dropped: int = 0
@@ -81,8 +90,7 @@ class Encoder:
             for origin, group in zip(batch, texts, strict=True):
                 self._note_markup(origin.row, markup)
                 self.lengths.split_answers += len(group) > 1
-                for rendered in group:
-                    yield from self._fitting(origin, rendered, next(encodings))
+                yield from self._fitting(origin, group, [next(encodings) for _ in group])
         self._check(count)
 
     def _texts(self, row: Spooled) -> list[Rendered]:
@@ -90,30 +98,34 @@ class Encoder:
             return [Rendered(row.example, (), ())]
         return render_answers(row.example, self.tokenizer.render, self.tokenizer.ends)
 
-    def _fitting(self, origin: Assigned, rendered: Rendered, encoding: Encoding) -> Iterator[Record]:
-        record = self._record(origin, rendered, encoding)
-        self.lengths.tokens.append(len(record.ids))
-        if len(record.ids) <= self.max_length:
-            yield self._checked(record)
-            return
-        if len(self.lengths.too_long_places) < KEPT_PROBLEMS:
-            self.lengths.too_long_places.append(origin.row.place)
-        shortened = self._shortened(record, rendered) if self.on_too_long is OnTooLong.TRUNCATE_TURNS else []
-        if shortened:
-            self.lengths.truncated += 1
-            yield from map(self._checked, shortened)
-        else:
-            self.lengths.dropped += 1
+    def _fitting(self, origin: Assigned, group: list[Rendered], encodings: list[Encoding]) -> list[Record]:
+        """The row's records that are short enough, or what onTooLong leaves of them."""
+        records = [self._record(origin, *pair) for pair in zip(group, encodings, strict=True)]
+        self.lengths.tokens.extend(len(record.ids) for record in records)
+        kept = [record for record in records if len(record.ids) <= self.max_length]
+        if len(kept) < len(records):
+            if len(self.lengths.too_long_places) < KEPT_PROBLEMS:
+                self.lengths.too_long_places.append(origin.row.place)
+            # A conversation in one record per answer without its last turns is what its other records are.
+            if not kept and self.on_too_long is OnTooLong.TRUNCATE_TURNS:
+                kept = self._shortened(records[0], group[0], encodings[0])
+            self.lengths.truncated += bool(kept)
+            self.lengths.dropped += not kept
+        if len(group) > 1:
+            kept = [replace(record, repeated=record is not kept[-1]) for record in kept]
+        return [self._checked(record) for record in kept]
 
     def _record(self, origin: Assigned, rendered: Rendered, encoding: Encoding) -> Record:
         if isinstance(origin.row.example, str):
             ids, mask = self._text_tokens(encoding)
-            return Record(origin, ids, mask, rendered.text, origin.row.example)
+            return Record(origin, ids, mask, rendered.text, origin.row.example, origin.row.example)
         masked = mask_tokens(encoding.offsets, rendered.spans)
         self.lengths.merged += bool(masked.merged_boundaries)
         ids = self.tokenizer.with_bos(encoding.ids)
         mask = [0] * (len(ids) - len(masked.mask)) + masked.mask
-        return Record(origin, ids, mask, rendered.text, rendered.messages)
+        answers = [turn["content"] for turn in rendered.messages if turn["role"] == "assistant"]
+        said = "\n\n".join(answers[-len(rendered.spans) :])
+        return Record(origin, ids, mask, rendered.text, rendered.messages, said)
 
     def _text_tokens(self, encoding: Encoding) -> tuple[list[int], list[int]]:
         """A whole text is trained, and its end with it; only a beginning-of-text token is not."""
@@ -124,13 +136,10 @@ class Encoder:
         begins = len(ids) - 1 - len(encoding.ids)
         return ids, [0] * begins + [1] * (len(ids) - begins)
 
-    def _shortened(self, record: Record, rendered: Rendered) -> list[Record]:
+    def _shortened(self, record: Record, rendered: Rendered, encoding: Encoding) -> list[Record]:
         """The row without its last turns until it fits; a text in consecutive pieces, of which the last has the end."""
         if isinstance(record.example, str):
-            steps = range(0, len(record.ids), self.max_length)
-            pieces = [(record.ids[at : at + self.max_length], record.mask[at : at + self.max_length]) for at in steps]
-            # A first token is never predicted: a piece of nothing else teaches nothing.
-            return [Record(record.origin, *piece, record.text, record.example) for piece in pieces if 1 in piece[1][1:]]
+            return list(self._pieces(record, encoding))
         for last in range(len(rendered.messages) - 2, 1, -1):
             if rendered.messages[last - 1]["role"] != "assistant":
                 continue
@@ -139,6 +148,19 @@ class Encoder:
             if len(found.ids) <= self.max_length:
                 return [found]
         return []
+
+    def _pieces(self, record: Record, encoding: Encoding) -> Iterator[Record]:
+        """The text of a record cut into pieces that fit; each holds its own part of it, and together they hold all."""
+        front = len(record.ids) - 1 - len(encoding.ids)
+        end = len(record.text)
+        begins = [*[0] * front, *(begin for begin, _ in encoding.offsets), end, end]
+        for at in range(0, len(record.ids), self.max_length):
+            behind = min(at + self.max_length, len(record.ids))
+            ids, mask = record.ids[at:behind], record.mask[at:behind]
+            # A first token is never predicted: a piece of nothing else teaches nothing.
+            if 1 in mask[1:]:
+                own = record.text[begins[at] : begins[behind]]
+                yield Record(record.origin, ids, mask, own, own, own)
 
     def _checked(self, record: Record) -> Record:
         bos = self.tokenizer.bos_id
