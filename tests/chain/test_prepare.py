@@ -17,6 +17,7 @@ from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import DatasetSettings, PrepareSettings
 from tunesmith_api.stages import Kind
 from tunesmith_trainer.conversion_proof import compare_vocabulary
+from tunesmith_trainer.data.rows import MAX_ROW_BYTES
 from tunesmith_trainer.prepare import load_base, prepare_rows, run
 from tunesmith_trainer.tokenizer import Tokenizer, load_tokenizer
 
@@ -390,6 +391,14 @@ BROKEN_DATA: list[tuple[str, list[object], dict[str, Any], FailureClass, str]] =
         FailureClass.DATASET_INVALID,
         "line 51: turn 1 has no known role",
     ),
+    (
+        "huge row",
+        [*chats(50), json.dumps({"text": "x" * MAX_ROW_BYTES})],
+        {},
+        FailureClass.DATASET_INVALID,
+        "1 of 51 rows .*rows.jsonl, line 51: longer than 8 MiB",
+    ),
+    ("empty", [], {}, FailureClass.DATASET_INVALID, "file rows.jsonl is empty"),
     ("too few", list(chats(20)), {}, FailureClass.DATASET_TOO_SMALL, "20 usable rows"),
     ("too long for the model", list(chats(50)), {"max_sequence_length": 9000}, FailureClass.SPEC_INVALID, "reads 8192"),
     (
@@ -412,13 +421,14 @@ BROKEN_DATA: list[tuple[str, list[object], dict[str, Any], FailureClass, str]] =
 def test_a_dataset_that_cannot_be_used_is_refused_with_its_place(
     tmp_path: Path, rows: list[object], changes: dict[str, Any], failure: FailureClass, said: str
 ) -> None:
-    """Class, file, line and reason."""
+    """Class, file, line, reason and hint."""
     write_rows(tmp_path / "sources" / "0", rows)
 
     with pytest.raises(StageFailure, match=said) as caught:
         run(prepare_work(smollm2(), tmp_path, prepare_settings(**changes)))
 
     assert caught.value.failure is failure
+    assert caught.value.hint
 
 
 def test_invalid_rows_are_dropped_and_named_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -117,6 +117,18 @@ def test_a_huge_row_is_refused_without_being_held_and_the_next_one_is_read(tmp_p
     assert peak < 5 * MAX_ROW_BYTES
 
 
+def test_a_huge_row_of_parquet_is_refused_and_its_neighbours_are_read(tmp_path: Path) -> None:
+    """The bound of a row holds in every container, for all of its columns together."""
+    path = tmp_path / "a.parquet"
+    half = "x" * (MAX_ROW_BYTES // 2 + 1)
+    pq.write_table(pa.Table.from_pylist([{"a": "before", "b": ""}, {"a": half, "b": half}, {"a": half, "b": ""}]), path)
+
+    rows = list(read_rows([path]))
+
+    assert [isinstance(row, Problem) for row in rows] == [False, True, False]
+    assert str(rows[1]) == "a.parquet, row 2: longer than 8 MiB"
+
+
 def test_a_long_json_list_is_read_element_by_element(tmp_path: Path) -> None:
     """The memory that a list of rows takes does not grow with it."""
     path = tmp_path / "a.json"
