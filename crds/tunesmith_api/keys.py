@@ -20,7 +20,7 @@ RECIPES: Mapping[Kind, int] = {
     Kind.LOGITS: 1,
     Kind.EVALUATION: 3,
     Kind.QUANTIZED: 3,
-    Kind.PUBLICATION: 2,
+    Kind.PUBLICATION: 3,
 }
 
 

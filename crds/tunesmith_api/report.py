@@ -77,7 +77,8 @@ class Report(Recorded):
     gates: tuple[GateReport, ...] = ()
     """The gates that judge the tuned model and not one file."""
     dataset: dict[str, Any] = Field(default_factory=dict)
-    """The rows: how many in each part, tokens, what was dropped and why."""
+    """The rows: how many in each part, tokens, lengths, what was left out and why, with the places of the first
+    (file and line, never their content)."""
     training: dict[str, Any] = Field(default_factory=dict)
     """The training: engine, steps, losses, speed, memory."""
     conversion: dict[str, Any] = Field(default_factory=dict)

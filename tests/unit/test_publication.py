@@ -1,11 +1,18 @@
 """What publish writes beside the files: Modelfile, model card, picture; and what it withholds."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
+from support.builders import a_spec, resolved
+from support.gguf_stages import stage_work
+from tunesmith_api.effective import resolve_settings
 from tunesmith_api.gates import Verdict
 from tunesmith_api.measuring import Gates, OnFailure
 from tunesmith_api.report import BaseModelReport, FileReport, GateReport, Report
+from tunesmith_api.stages import Kind, Stage
+from tunesmith_trainer import publish
 from tunesmith_trainer.publication.card import model_card
 from tunesmith_trainer.publication.curve import loss_curve
 from tunesmith_trainer.publication.modelfile import ModelfileFacts, modelfile
@@ -66,6 +73,25 @@ def test_the_card_says_what_is_withheld_and_why() -> None:
 
     assert "| `bot-Q4_K_M.gguf`" not in card
     assert "Q4_K_M was made and is withheld: it failed maxPerplexityIncrease (1.600 against 0.5)" in card
+
+
+def test_the_report_has_all_of_the_datasets_report_but_its_rows(tmp_path: Path) -> None:
+    """Lengths, duplicates and dropped rows with their lines are told; examples, which hold rows, are not."""
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    (dataset / "figures.json").write_text(json.dumps({"trainRows": 40, "vocabulary": {"tokens": 9}}))
+    told = {"trainRows": 40, "lengths": {"p50": 7}, "invalid": [{"file": "a.jsonl", "line": 3, "reason": "is no JSON"}]}
+    (dataset / "report.json").write_text(json.dumps(told | {"examples": [{"parts": [{"text": "secret"}]}]}))
+    spec = a_spec()
+    settings = resolve_settings("job", spec, resolved(spec)).publish
+    base = {"name": "model", "uri": "hf://org/model", "digest": "sha256:0"}
+
+    work = stage_work(Stage.PUBLISH, {Kind.DATASET: dataset}, tmp_path / "s", settings, meta={Kind.BASE: base})
+    folder = publish.run(work).outputs[Kind.PUBLICATION].folder
+
+    report = json.loads((folder / "report.json").read_text())
+    assert report["dataset"] == told | {"vocabulary": {"tokens": 9}}
+    assert "secret" not in (folder / "report.json").read_text()
 
 
 def test_a_modelfile_stops_reads_far_enough_and_keeps_the_system_prompt() -> None:

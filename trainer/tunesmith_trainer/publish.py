@@ -28,7 +28,8 @@ ANSWERS = "answers.jsonl"
 TRAINING_LOG = "log.jsonl"
 ADAPTER_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 # What of its inputs publish reads; the files that it publishes are never fetched.
-READS = (NAME, "report.json", TRAINING_LOG, ANSWERS)
+REPORT = "report.json"
+READS = (NAME, REPORT, TRAINING_LOG, ANSWERS)
 
 
 def run(work: Work) -> Outcome:
@@ -42,7 +43,7 @@ def run(work: Work) -> Outcome:
         if file.published:
             (folder / f"Modelfile.{file.type}").write_text(modelfile(_modelfile_facts(work, settings, file)))
     facts = _facts(work, settings, folder)
-    (folder / "report.json").write_text(json.dumps(report.to_json_dict(), indent=1, ensure_ascii=False) + "\n")
+    (folder / REPORT).write_text(json.dumps(report.to_json_dict(), indent=1, ensure_ascii=False) + "\n")
     (folder / "README.md").write_text(model_card(report, facts | {"files": files}))
     meta = {"files": {path: _place(*place) for path, place in files.items()}}
     return Outcome({Kind.PUBLICATION: Output(folder, meta)}, _headline(report, settings))
@@ -84,7 +85,7 @@ def _report(work: Work, settings: PublishSettings) -> Report:
         base=BaseModelReport(name=base["name"], uri=base["uri"], revision=base.get("revision"), digest=base["digest"]),
         files=files,
         gates=gates,
-        dataset=_figures(work, Kind.DATASET),
+        dataset=_dataset(work),
         training=_figures(work, Kind.ADAPTER),
         conversion=_figures(work, Kind.GGUF),
         baseline=_figures(work, Kind.LOGITS),
@@ -127,6 +128,13 @@ def _title(reference: ArtifactReference) -> str:
 def _figures(work: Work, kind: Kind) -> dict[str, Any]:
     folder = work.inputs.get(kind)
     return {} if folder is None or not (folder / NAME).exists() else read_figures(folder)
+
+
+def _dataset(work: Work) -> dict[str, Any]:
+    """The dataset's figures and report; without its examples, since rows are not published with the files."""
+    report: dict[str, Any] = json.loads((work.inputs[Kind.DATASET] / REPORT).read_text(encoding="utf-8"))
+    report.pop("examples", None)
+    return report | _figures(work, Kind.DATASET)
 
 
 def _modelfile_facts(work: Work, settings: PublishSettings, file: FileReport) -> ModelfileFacts:
