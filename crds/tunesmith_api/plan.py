@@ -180,8 +180,9 @@ def _convert(values: Effective, resolved: Resolved, before: list[PlannedStage], 
     weights = (base, adapter) if adapter else (base,)
     untouched = keys.choose(Stage.CONVERT, Kind.BASE_GGUF, None, {Kind.BASE.value: base.key})
     also = (ArtifactReference(kind=Kind.BASE_GGUF, key=untouched),)
-    # The dataset only serves to check the conversion: what the GGUF holds follows from base and adapter.
-    made_of = _by_kind(weights)
+    # The GGUF's EOS is what ends a turn in the prepared rows. A trained adapter's key holds theirs; one that was
+    # brought along, or none, says nothing of them.
+    made_of = _by_kind(weights if before[-1].stage is Stage.TRAIN else (*weights, dataset))
     call = _Call(Stage.CONVERT, Kind.GGUF, values.convert, (*weights, dataset), (before[-1].name,), made_of, also=also)
     return _planned(call, keys)
 

@@ -43,6 +43,24 @@ def test_method_none_trains_nothing() -> None:
     assert Kind.ADAPTER in [item.kind for item in plan.stage("convert").inputs]
 
 
+@pytest.mark.parametrize("adapter", [{}, {"adapter": "hf://org/adapter"}])
+def test_how_rows_are_read_reaches_a_gguf_that_is_not_trained(adapter: dict[str, str]) -> None:
+    """Its EOS is what ends a turn in the rows: one file as chats and as text must not share a GGUF."""
+    chats, texts = (
+        a_plan(
+            a_spec(
+                model={"source": "hf://org/model"} | adapter,
+                training={"method": "None"},
+                datasets=[{"source": "file://rows.jsonl", "format": format_}],
+            )
+        ).stage("convert")
+        for format_ in ("PromptCompletion", "Text")
+    )
+
+    assert chats.key != texts.key
+    assert chats.outputs[1] == texts.outputs[1]
+
+
 def test_training_goes_on_from_an_adapter() -> None:
     """The imported adapter is an input of train and not what is converted."""
     plan = a_plan(a_spec(model={"source": "hf://org/model", "adapter": "hf://org/adapter"}))
