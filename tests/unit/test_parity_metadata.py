@@ -1,14 +1,18 @@
 """What reading a finished GGUF back finds, on descriptions of files."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tunesmith.llama_cpp.tools import Build, Origin, tools_in
 from tunesmith_trainer.llama.converter import model_conversion
 from tunesmith_trainer.llama.gguf_file import Gguf, Tensor
-from tunesmith_trainer.parity.metadata import Source, special_token_findings, structure_findings
+from tunesmith_trainer.parity.metadata import Source, read_source, special_token_findings, structure_findings
 
 ROWS, COLUMNS = 100, 64
 SOURCE = Source(ROWS * COLUMNS, 2 * ROWS * COLUMNS, {"vocab_size": ROWS})
@@ -47,6 +51,30 @@ def test_a_file_may_be_a_tenth_larger_or_smaller_than_its_weights(share: float, 
     found = structure_findings(a_file(size=round(share * SOURCE.bytes)), SOURCE)
 
     assert ["bytes" in each for each in found] == [True] * findings
+
+
+@pytest.mark.parametrize(
+    ("config", "written", "findings"),
+    [
+        pytest.param({"tie_word_embeddings": True}, False, 0, id="tied, left out"),
+        pytest.param({"tie_word_embeddings": True}, True, 0, id="tied, written all the same"),
+        pytest.param({"model_type": "gemma2"}, False, 0, id="a type that is tied unless it says otherwise"),
+        pytest.param({"model_type": "llama"}, False, 2, id="a type that is not"),
+        pytest.param({"tie_word_embeddings": False}, False, 2, id="not tied, left out"),
+    ],
+)
+def test_a_head_is_missed_unless_it_is_the_embeddings_again(
+    tmp_path: Path, config: dict[str, Any], written: bool, findings: int
+) -> None:
+    """Of a Gemma that stores both, llama.cpp converts one."""
+    matrix = np.ones((ROWS, COLUMNS), dtype=np.float16)
+    save_file({"model.embed_tokens.weight": matrix, "lm_head.weight": matrix}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    file = a_file()
+    if written:
+        file.tensors["output.weight"] = replace(file.tensors["token_embd.weight"], name="output.weight")
+
+    assert len(structure_findings(file, read_source(tmp_path))) == findings
 
 
 def test_another_beginning_of_text_is_found() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.conversion.lora import CONFIG, WEIGHTS, LoraModule, lora_modules, peculiarities
+from tunesmith_trainer.parity.metadata import TIED_HEADS
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +25,6 @@ log = logging.getLogger(__name__)
 # where products are summed in another order they may round differently. Measured on SmolLM2-135M: not one of 106
 # million elements differs, while of a weight that was not merged more than half do.
 DIFFERING_SHARE = 0.005
-# What a merged file may lack of its base: a head that is the same matrix as the embeddings is stored once.
-TIED_HEADS = ("lm_head.weight",)
 
 
 @dataclass(frozen=True, slots=True)

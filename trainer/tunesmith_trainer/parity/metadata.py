@@ -34,24 +34,32 @@ CONSTANTS = {
 }
 # 32 MB of bfloat16: an embedding may be larger than what memory there is.
 WORDS_AT_ONCE = 16 * 1024 * 1024
+# A head that is the same matrix as the embeddings may be stored once more, and then be left out of what is made of it
+# (Gemma: conversion/gemma.py).
+TIED_HEADS = ("lm_head.weight",)
 # A path of a machine: two or more parts from the root, or from a drive.
 PATH = re.compile(r"^(/[\w.-]+){2,}/?$|^[A-Za-z]:\\|^file://")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the converted folder holds: number of weights, bytes that they take as bf16, and its config.json."""
+    """What the converted folder holds: number of weights, bytes that they take as bf16, and its config.json.
+
+    Of the weights, `tied` are the embeddings once more, as a head.
+    """
 
     elements: int
     bytes: int
     config: dict[str, Any]
+    tied: int = 0
 
 
 def read_source(folder: Path) -> Source:
     """Count the weights of a model folder from its safetensors headers."""
     from safetensors import safe_open
 
-    elements = size = 0
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    elements = size = tied = 0
     for path in sorted(folder.glob("model*.safetensors")):
         with safe_open(path, framework="np") as file:
             for name in file.keys():  # noqa: SIM118  # not a mapping
@@ -59,7 +67,18 @@ def read_source(folder: Path) -> Source:
                 count = prod(shape)
                 elements += count
                 size += count * (2 if len(shape) > 1 else 4)
-    return Source(elements, size, json.loads((folder / "config.json").read_text()))
+                tied += count if name in TIED_HEADS and _ties(config) else 0
+    return Source(elements, size, config, tied)
+
+
+def _ties(config: Mapping[str, Any]) -> bool:
+    """Whether head and embeddings are one matrix; config.json leaves it out where it is as usual for its model type."""
+    if "tie_word_embeddings" in config:
+        return bool(config["tie_word_embeddings"])
+    from transformers import CONFIG_MAPPING
+
+    known = config.get("model_type")
+    return known in CONFIG_MAPPING and bool(CONFIG_MAPPING[known]().tie_word_embeddings)
 
 
 def structure_findings(file: Gguf, source: Source) -> list[str]:
@@ -72,12 +91,13 @@ def structure_findings(file: Gguf, source: Source) -> list[str]:
     found += [f"{each.name} has the type {each.type}" for each in file.tensors.values() if each.type not in TYPES]
     found += _vocabulary_findings(file, source)
     found += _constant_findings(file, source.config)
+    left_out = 0 if "output.weight" in file.tensors else source.tied
     elements = sum(tensor.elements for tensor in file.tensors.values()) + _trimmed(file, source)
-    if elements < source.elements:
-        found.append(f"it holds {elements:,} weights, the model {source.elements:,}")
-    size = sum(tensor.bytes for tensor in file.tensors.values())
-    if abs(size - source.bytes) > SIZE_SHARE * source.bytes:
-        found.append(f"its tensors take {size:,} bytes, {source.bytes:,} were expected (P49)")
+    if elements < source.elements - left_out:
+        found.append(f"it holds {elements:,} weights, the model {source.elements - left_out:,}")
+    size, wanted = sum(tensor.bytes for tensor in file.tensors.values()), source.bytes - 2 * left_out
+    if abs(size - wanted) > SIZE_SHARE * wanted:
+        found.append(f"its tensors take {size:,} bytes, {wanted:,} were expected (P49)")
     found += [f"{key} is a path of this machine: {value}" for key, value in _strings(file) if PATH.match(value)]
     return found
 
