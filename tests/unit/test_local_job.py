@@ -3,13 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import yaml
 
 from support.builders import DATASETS, MODEL, a_plan
-from tunesmith.local.job import held, recorded
+from support.tiny_sources import write_sources
+from tunesmith.cache import cache_dir
+from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job, recorded
+from tunesmith.local.processes import start
 from tunesmith.local.record import Record, write_record
+from tunesmith.secrets import secrets_root
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.stages import StageResult
+from tunesmith_api.stages import Stage, StageRequest, StageResult
 
 PLAN = a_plan()
 
@@ -69,3 +75,67 @@ def test_the_same_job_goes_on_and_an_unstarted_one_may_be_anything(facts: Path, 
     fresh = a_record("facts")
     assert recorded(facts, fresh).uid != fresh.uid
     assert recorded(tmp_path / "new", fresh) is fresh
+
+
+def opened(folder: Path, called_with: str | None = None, **spec: Any) -> LocalJob:
+    """A job of tiny sources with its manifest in `folder`/job and its output in `folder`/out."""
+    if not (folder / "job").exists():
+        (folder / "job").mkdir()
+        write_sources(folder / "job")
+    spec = {"model": {"source": "file://model"}, "datasets": [{"source": "file://rows.jsonl"}]} | spec
+    job = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "j"}, "spec": spec}
+    (folder / "job" / "job.yaml").write_text(yaml.safe_dump(job))
+    return open_job(Wanted(folder / "job" / "job.yaml", folder / "out", called_with))
+
+
+@pytest.mark.parametrize("store", ["store", "./store", "file://store", "job/../store/"])
+def test_a_relative_store_is_one_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """Stages, which work in other folders, are told an absolute path; how it is spelt makes no other store."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    local = begin(opened(tmp_path, store))
+
+    assert local.site.location.uri == str(tmp_path / "store")
+    assert (tmp_path / "store" / "default" / "runs").is_dir()
+    first = local.plan.stages[0]
+    write_record(tmp_path / "out", local.record.with_result(local.plan, first.name, StageResult(stage=first.stage)))
+    assert opened(tmp_path, str(tmp_path / "store")).record.uid == local.record.uid
+
+
+def test_a_manifests_store_is_one_of_the_manifests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its other paths are (P37: the same folder wherever the call is made)."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+
+    assert opened(tmp_path, store={"uri": "file://artifacts"}).site.location.uri == str(tmp_path / "job" / "artifacts")
+
+
+def test_folders_of_the_environment_are_the_same_for_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage works in its scratch folder, where a relative path of the user's would lead elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    named = {"TUNESMITH_CACHE": "cache", "TUNESMITH_SECRETS": "secrets", "TUNESMITH_LLAMA_CPP": "tools"}
+    for variable, folder in named.items():
+        monkeypatch.setenv(variable, folder)
+    local = opened(tmp_path, "store")
+    request = StageRequest(stage=Stage.PUBLISH, job=local.site.job, store=local.site.location)
+    process = start("publish", request, tmp_path / "scratch", {})
+    environment = psutil.Process(process.process.pid).environ()
+    process.kill()
+
+    assert (cache_dir(), secrets_root()) == (tmp_path / "cache", tmp_path / "secrets")
+    assert local.site.secrets == tmp_path / "secrets"
+    assert {name: environment[name] for name in named} == {name: str(tmp_path / named[name]) for name in named}
+
+
+def test_sources_are_reached_as_the_manifest_says_whatever_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--store moves the artifacts alone: an s3:// dataset is still asked for at the service of the manifest."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    service = {"endpoint": "https://minio.example", "region": "eu-1", "caSecretRef": {"name": "ca"}}
+    local = opened(tmp_path, str(tmp_path / "store"), store={"uri": "s3://models/x"} | service)
+    told = local.site.execution(local.plan.stage(Stage.PREPARE))
+
+    assert (told["endpoint"], told["region"], told["caSecret"]) == ("https://minio.example", "eu-1", "ca")
+    assert local.site.location.endpoint is None

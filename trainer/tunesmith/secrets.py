@@ -1,17 +1,14 @@
 """A Secret's name becomes a folder of files: mounted in a pod, a folder under ``$TUNESMITH_SECRETS`` on a laptop."""
 
-import os
 from pathlib import Path
 
-from tunesmith.cache import config_dir
+from tunesmith.cache import SECRETS, config_dir, named_folder
 from tunesmith_api.failures import FailureClass, StageFailure
 
 
 def secrets_root() -> Path:
     """``$TUNESMITH_SECRETS``, else ``secrets`` in the user's config folder (contract 7)."""
-    if own := os.environ.get("TUNESMITH_SECRETS"):
-        return Path(own).expanduser()
-    return config_dir() / "secrets"
+    return named_folder(SECRETS) or config_dir() / "secrets"
 
 
 def secret_folder(name: str | None, root: Path | None = None) -> Path | None:

@@ -16,6 +16,7 @@ from tunesmith.manifest import load_manifest
 from tunesmith.resolve import Access, resolve
 from tunesmith.secrets import secrets_root
 from tunesmith.store import Artifacts, open_store
+from tunesmith.store.address import absolute_address
 from tunesmith.store.runs import new_run, refresh_run
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -56,7 +57,8 @@ def open_job(wanted: Wanted) -> LocalJob:
     job = load_manifest(wanted.manifest)
     written = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     location = store_location(job, wanted)
-    access = source_access(wanted.manifest, location)
+    # --store moves the artifacts, not the sources: these stay where the manifest says.
+    access = source_access(wanted.manifest, store_location(job, Wanted(wanted.manifest)))
     record = recorded(wanted.output, Record(manifest=written, store=location.uri, namespace=location.namespace))
     if record.resolved is None or not record.stages:
         record = _anew(record, written, resolve(job.spec, access))
@@ -79,13 +81,18 @@ def open_job(wanted: Wanted) -> LocalJob:
 
 
 def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
-    """Where artifacts live: ``--store``, else the manifest's store, else a folder in the user's cache (contract 7)."""
+    """Where artifacts live: ``--store``, else the manifest's store, else a folder in the user's cache (contract 7).
+
+    A folder's path is absolute: stages work in other folders. A relative one starts from the working folder where the
+    call names it, from the manifest's folder where that does.
+    """
     namespace = wanted.namespace or job.metadata.namespace or "default"
     store = job.spec.store
     if wanted.store is not None or store is None:
-        return StoreLocation(uri=wanted.store or str(cache_dir() / "store"), namespace=namespace)
+        uri = absolute_address(wanted.store, Path.cwd()) if wanted.store else str(cache_dir() / "store")
+        return StoreLocation(uri=uri, namespace=namespace)
     return StoreLocation(
-        uri=store.uri,
+        uri=absolute_address(store.uri, _folder_of(wanted.manifest)),
         endpoint=store.endpoint,
         region=store.region,
         secret=None if store.secret_ref is None else store.secret_ref.name,
@@ -97,12 +104,17 @@ def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
 def source_access(manifest: Path, location: StoreLocation) -> Access:
     """How a local run reaches its sources: paths from the manifest's folder, S3 as the store's."""
     return Access(
-        manifest.resolve().parent,
+        _folder_of(manifest),
         secrets_root(),
         endpoint=location.endpoint,
         region=location.region,
         ca_secret=location.ca_secret,
     )
+
+
+def _folder_of(manifest: Path) -> Path:
+    """Where relative paths in a manifest start."""
+    return manifest.resolve().parent
 
 
 def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: Access) -> dict[str, Any]:
@@ -161,11 +173,16 @@ def recorded(output: Path | None, fresh: Record) -> Record:
 def _changed(known: Record, fresh: Record) -> list[str]:
     """In sentences, what keeps the results of `known` from being those of `fresh`."""
     changed = [str(problem) for problem in violations(fresh.manifest, known.manifest)]
-    if (known.store, known.namespace) != (fresh.store, fresh.namespace):
+    if (_one_spelling(known.store), known.namespace) != (_one_spelling(fresh.store), fresh.namespace):
         changed.append(f"the store was {known.store} (namespace {known.namespace})")
     if known.manifest["metadata"]["name"] != fresh.manifest["metadata"]["name"]:
         changed.append(f"metadata.name was {known.manifest['metadata']['name']}")
     return changed
+
+
+def _one_spelling(store: str) -> str:
+    """A recorded store, as `store_location` spells it now: once it was kept as it was written."""
+    return absolute_address(store, Path.cwd())
 
 
 def _anew(record: Record, written: dict[str, Any], resolved: Resolved) -> Record:

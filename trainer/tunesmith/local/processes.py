@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from tunesmith.cache import named_folders
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
 from tunesmith_api.stages import StageRequest, StageResult, failure_of
 
@@ -81,7 +82,8 @@ def start(name: str, request: StageRequest, scratch: Path, environment: Mapping[
             stdout=console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**_SHARING, **os.environ, PARENT: str(os.getpid()), **environment},
+            # From the scratch folder a relative path of the user's would lead elsewhere.
+            env={**_SHARING, **os.environ, **named_folders(), PARENT: str(os.getpid()), **environment},
         )
     return StageProcess(name, request, scratch, process, time.monotonic())
 
