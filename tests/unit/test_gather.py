@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from support.servers import minio_server
 from support.tiny_sources import CONFIG
 from support.web import serving_web
 from tunesmith.resolve import Access, resolve
-from tunesmith.store import Artifacts, FolderStore, Manifest
+from tunesmith.store import Artifacts, FileEntry, FolderStore, Manifest
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, JobReference, Kind, Stage, StageRequest, StoreLocation
@@ -38,7 +39,7 @@ class Prepared:
         self.resolved = resolve(self.spec, access)
         self.artifacts = Artifacts(FolderStore(folder / "store"), "default")
 
-    def gather(self) -> dict[Kind, Manifest | None]:
+    def gather(self, *, replace: bool = False) -> dict[Kind, Manifest | None]:
         """Carry it out; what is in the store then."""
         outputs = tuple(ArtifactReference(kind=kind, key="k" * 64) for kind in (Kind.BASE, Kind.ADAPTER))
         wanted = outputs if self.resolved.adapter else outputs[:1]
@@ -56,6 +57,7 @@ class Prepared:
             store=StoreLocation(uri=str(self.folder / "store")),
             outputs=wanted,
             execution=told,
+            replace=replace,
             secrets=None if self.access.secrets is None else str(self.access.secrets),
         )
         gather(request, self.artifacts, self.folder / "scratch")
@@ -84,6 +86,34 @@ def test_what_is_mirrored_says_what_it_is(prepared: Prepared) -> None:
     assert base.meta["name"] == base.meta["uri"] == "model"
     assert str(prepared.folder) not in base.model_dump_json() + adapter.model_dump_json()
     assert all(manifest.made["tunesmith"] and manifest.made["time"] for manifest in (base, adapter))
+
+
+class Meanwhile(FolderStore):
+    """A folder that another writer is faster in: it acts when the first file arrives."""
+
+    def __init__(self, root: Path, other: Callable[[], object]) -> None:
+        super().__init__(root)
+        self.other: Callable[[], object] | None = other
+
+    def put_file(self, source: Path, name: str, *, give: bool = False) -> FileEntry:
+        other, self.other = self.other, None
+        if other is not None:
+            other()
+        return super().put_file(source, name, give=give)
+
+
+def test_of_two_jobs_that_begin_at_once_the_first_to_store_the_base_stays(prepared: Prepared, tmp_path: Path) -> None:
+    """Contract 3: what has been made of it names its manifest; only a repair writes over it."""
+    spec = prepared.spec.to_json_dict()
+    (tmp_path / "late").mkdir()
+    late = Prepared(tmp_path / "late", prepared.access, spec)
+    first: dict[Kind, Manifest | None] = {}
+    late.artifacts = Artifacts(Meanwhile(prepared.folder / "store", lambda: first.update(prepared.gather())), "default")
+
+    assert late.gather() == first
+    assert prepared.gather() == first
+    repaired = prepared.gather(replace=True)
+    assert all(repaired[kind] != first[kind] for kind in (Kind.BASE, Kind.ADAPTER))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "adapter/adapter_model.safetensors"])

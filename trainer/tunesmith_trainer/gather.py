@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from tunesmith.resolve import Access, Fetched, changed, fetch_adapter, fetch_model, resolve_dataset
@@ -41,17 +42,19 @@ def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:
         if output.kind in (Kind.BASE, Kind.ADAPTER) and (
             request.replace or artifacts.find(output.kind, output.key) is None
         ):
-            _mirror(told, output, artifacts, scratch / output.kind.value, access)
+            folder = scratch / output.kind.value
+            meta = _fetch(told, output.kind, folder, access)
+            _mirror(request, output, artifacts, folder, meta)
     for index, (dataset, pinned) in enumerate(zip(told.datasets, told.resolved.datasets, strict=True)):
         _lay_out(dataset, pinned, scratch / "sources" / str(index), access)
     if told.evaluation.dataset is not None and told.resolved.evaluation is not None:
         _lay_out(told.evaluation.dataset, told.resolved.evaluation, scratch / "sources" / "evaluation", access)
 
 
-def _mirror(
-    told: PrepareExecution, output: ArtifactReference, artifacts: Artifacts, folder: Path, access: Access
-) -> None:
-    if output.kind is Kind.BASE:
+def _fetch(told: PrepareExecution, kind: Kind, folder: Path, access: Access) -> dict[str, str | None]:
+    """Bring the pinned files of the base or the adapter, and no others, into a folder; what is to be said of them."""
+    meta: dict[str, str | None]
+    if kind is Kind.BASE:
         model = told.resolved.model
         log.info("mirroring %s (%.2f GB) into the store", model.uri, model.dimensions.bytes / 1e9)
         fetch_model(told.model, model, folder, access)
@@ -64,13 +67,30 @@ def _mirror(
         fetch_adapter(told.model, adapter, folder, access)
         files = adapter.files
         meta = {"name": None, "uri": adapter.uri, "revision": adapter.revision, "digest": adapter.digest}
-    if not portable(str(meta["uri"])):
-        # Jobs of others share the artifact and publish what it says: a path of this machine says nothing there (P37).
-        meta["uri"] = meta["name"]
     _drop_others(folder, files)
+    # Jobs of others share the artifact and publish what it says: a path of this machine says nothing there (P37).
+    return meta if portable(str(meta["uri"])) else meta | {"uri": meta["name"]}
+
+
+def _mirror(
+    request: StageRequest,
+    output: ArtifactReference,
+    artifacts: Artifacts,
+    folder: Path,
+    meta: Mapping[str, str | None],
+) -> None:
+    """Move a folder into the store; what another job has stored under this key meanwhile stays."""
     # What was downloaded is ours to give away; a user's own files and the cache's are only linked in scratch.
     ours = not any(path.is_symlink() for path in folder.iterdir())
-    artifacts.commit(output.kind, output.key, folder, meta=meta, made=made_by(Stage.PREPARE), give=ours, replace=True)
+    artifacts.commit(
+        output.kind,
+        output.key,
+        folder,
+        meta=meta,
+        made=made_by(Stage.PREPARE),
+        give=ours,
+        replace=request.replace,
+    )
     shutil.rmtree(folder)
 
 
