@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from support.processes import killed_at_write
 from tunesmith.local.deliver import deliver_anew, digests_of, refuse_a_folder_of_others
 from tunesmith.store import Artifacts, FolderStore
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -61,6 +62,46 @@ def test_it_is_told_before_hours_of_work(tmp_path: Path) -> None:
     (tmp_path / ".tunesmith").mkdir()
     (tmp_path / ".tunesmith" / "delivered.json").write_text(json.dumps({"bot-Q4_K_M.gguf": "0" * 64}))
     refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("answers.jsonl", "answers.jsonl"),
+        ("training-log.jsonl", "training-log.jsonl"),
+        ("training-loss.svg", "training-loss.svg"),
+        ("Modelfile.Q4_K_M", "Modelfile.Q4_K_M"),
+        ("bot-adapter.gguf", "bot-adapter.gguf"),
+        ("adapter/adapter_config.json", "adapter/adapter_config.json"),
+        ("adapter", "adapter"),
+    ],
+)
+def test_no_file_of_the_result_is_forgotten(tmp_path: Path, name: str, told: str) -> None:
+    """Not even a file where a folder is to be; other files in that folder may stay."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(StageFailure, match=rf"would replace: {told}$"):
+        refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+
+    (tmp_path / name).unlink()
+    (tmp_path / "adapter").mkdir(exist_ok=True)
+    (tmp_path / "adapter" / "notes.txt").write_text("mine")
+    refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+
+
+def test_a_killed_delivery_leaves_nothing_among_the_files(artifacts: Artifacts, tmp_path: Path) -> None:
+    """Killed before each of its writes: whole files or none, and the next delivery takes away what waited."""
+    number, waited = 0, 0
+    while killed_at_write(number, deliver_anew, artifacts, "1" * 64, out := tmp_path / f"out-{number}"):
+        texts = {path.name: path.read_text() for path in out.iterdir() if path.is_file()} if out.exists() else {}
+        assert texts.items() <= {"README.md": "card", "a.gguf": "GGUF"}.items()
+        waited += any(path.is_file() for path in out.glob(".tunesmith/partial/**/*"))
+        deliver_anew(artifacts, "1" * 64, out)
+        assert sorted(path.name for path in out.iterdir()) == [".tunesmith", "README.md", "a.gguf"]
+        assert not (out / ".tunesmith" / "partial").exists()
+        number += 1
+
+    assert waited
 
 
 def test_it_is_told_of_a_result_that_is_in_the_store_too(artifacts: Artifacts, tmp_path: Path) -> None:

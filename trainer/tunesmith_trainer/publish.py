@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunesmith import published_names
 from tunesmith.json_lines import read_lines
+from tunesmith.published_names import ADAPTER_FILES
 from tunesmith_api import families
 from tunesmith_api.gates import Verdict
 from tunesmith_api.measuring import OnFailure
@@ -26,7 +28,6 @@ log = logging.getLogger(__name__)
 MODEL = "model.gguf"
 ANSWERS = "answers.jsonl"
 TRAINING_LOG = "log.jsonl"
-ADAPTER_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 # What of its inputs publish reads; the files that it publishes are never fetched.
 REPORT = "report.json"
 READS = (NAME, REPORT, TRAINING_LOG, ANSWERS)
@@ -41,10 +42,12 @@ def run(work: Work) -> Outcome:
     files = _files(work, settings, report)
     for file in report.files:
         if file.published:
-            (folder / f"Modelfile.{file.type}").write_text(modelfile(_modelfile_facts(work, settings, file)))
+            text = modelfile(_modelfile_facts(work, settings, file))
+            (folder / published_names.modelfile(file.type)).write_text(text)
     facts = _facts(work, settings, folder)
-    (folder / REPORT).write_text(json.dumps(report.to_json_dict(), indent=1, ensure_ascii=False) + "\n")
-    (folder / "README.md").write_text(model_card(report, facts | {"files": files}))
+    told = json.dumps(report.to_json_dict(), indent=1, ensure_ascii=False) + "\n"
+    (folder / published_names.REPORT).write_text(told)
+    (folder / published_names.CARD).write_text(model_card(report, facts | {"files": files}))
     meta = {"files": {path: _place(*place) for path, place in files.items()}}
     return Outcome({Kind.PUBLICATION: Output(folder, meta)}, _headline(report, settings))
 
@@ -59,14 +62,14 @@ def _files(work: Work, settings: PublishSettings, report: Report) -> dict[str, t
     for reference, manifest in work.manifests.items():
         held = {entry.path for entry in manifest.files}
         if reference.kind is Kind.ADAPTER:
-            for name in ADAPTER_FILES & held:
-                files[f"adapter/{name}"] = (reference, name)
+            for name in held.intersection(ADAPTER_FILES):
+                files[published_names.adapter_file(name)] = (reference, name)
             if TRAINING_LOG in held:
-                files["training-log.jsonl"] = (reference, TRAINING_LOG)
+                files[published_names.TRAINING_LOG] = (reference, TRAINING_LOG)
         if reference.kind is Kind.EVALUATION and ANSWERS in held:
-            files[ANSWERS] = (reference, ANSWERS)
+            files[published_names.ANSWERS] = (reference, ANSWERS)
         if reference.kind is Kind.GGUF and "adapter.gguf" in held:
-            files[f"{settings.job_name}-adapter.gguf"] = (reference, "adapter.gguf")
+            files[published_names.adapter_gguf(settings.job_name)] = (reference, "adapter.gguf")
     return files
 
 
@@ -106,7 +109,7 @@ def _file(work: Work, settings: PublishSettings, reference: ArtifactReference) -
     entry = work.manifests[reference].entry(MODEL)
     log.info("%s: %s", reference.name, verdict)
     return FileReport(
-        name=f"{settings.job_name}-{reference.name}.gguf",
+        name=published_names.gguf(settings.job_name, str(reference.name)),
         type=str(reference.name),
         bytes=entry.size,
         sha256=entry.sha256,
@@ -145,7 +148,7 @@ def _modelfile_facts(work: Work, settings: PublishSettings, file: FileReport) ->
         stops=(*family.stop_strings, *dataset.get("endOfTurn", ())),
         context_length=settings.context_length,
         system=dataset.get("systemPrompt"),
-        note=f"Create it with: ollama create {settings.job_name} -f Modelfile.{file.type}",
+        note=f"Create it with: ollama create {settings.job_name} -f {published_names.modelfile(file.type)}",
     )
 
 
@@ -154,7 +157,7 @@ def _facts(work: Work, settings: PublishSettings, folder: Path) -> dict[str, Any
     log_rows = _training_log(work)
     picture = loss_curve(log_rows, f"{settings.job_name}: loss by step")
     if picture is not None:
-        (folder / "training-loss.svg").write_text(picture)
+        (folder / published_names.LOSS_CURVE).write_text(picture)
     rates = [row["learningRate"] for row in log_rows if row.get("learningRate")]
     base = work.meta[Kind.BASE]
     uri = str(base["uri"])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunesmith.local.record import FOLDER
+from tunesmith.published_names import all_names
 from tunesmith.resolve.digests import file_digest
 from tunesmith.store import Artifacts
 from tunesmith.store.publication import deliver, published_files
@@ -13,14 +14,10 @@ from tunesmith_api.failures import FailureClass, StageFailure
 _DELIVERED = "delivered.json"
 
 
-# What every publication has at the top of its folder, whatever the job makes.
-_ALWAYS = ("README.md", "report.json")
-
-
 def refuse_a_folder_of_others(
     folder: Path, job: str, types: Sequence[str], made: Mapping[str, str] | None = None
 ) -> None:
-    """Raises `SpecInvalid` before hours of work where files lie under names that would be delivered.
+    """Raises `SpecInvalid` before hours of work where files lie under names that may be delivered.
 
     `types` are the quantizations. Files that an earlier run delivered, and whatever has other names, may stay; where
     the result is `made` already (`digests_of`), the very files of it may too.
@@ -28,8 +25,8 @@ def refuse_a_folder_of_others(
     if made is not None:
         _refuse_others(folder, made)
         return
-    files = (name for type_ in types for name in (f"{job}-{type_}.gguf", f"Modelfile.{type_}"))
-    _refuse(folder, [name for name in (*_ALWAYS, *files) if name not in _delivered(folder)])
+    before = _delivered(folder)
+    _refuse(folder, [name for name in all_names(job, types) if name not in before])
 
 
 def digests_of(artifacts: Artifacts, key: str) -> dict[str, str]:
@@ -74,10 +71,21 @@ def _refuse_others(folder: Path, made: Mapping[str, str]) -> None:
 
 
 def _refuse(folder: Path, paths: Sequence[str]) -> None:
-    in_the_way = [path for path in paths if (folder / path).exists() or (folder / path).is_symlink()]
+    in_the_way = list(dict.fromkeys(filter(None, (_in_the_way(folder, path) for path in paths))))
     if in_the_way:
         raise StageFailure(
             FailureClass.SPEC_INVALID,
             f"{folder} holds files of somebody else that the result would replace: {', '.join(in_the_way)}",
             "Choose another --output, or move them away.",
         )
+
+
+def _in_the_way(folder: Path, path: str) -> str | None:
+    """What keeps a file from being made at `path`: something of that name, or a file where a folder is needed."""
+    target = folder / path
+    if target.exists() or target.is_symlink():
+        return path
+    parents = (parent for parent in target.parents if parent != folder and parent.is_relative_to(folder))
+    return next(
+        (str(parent.relative_to(folder)) for parent in parents if parent.exists() and not parent.is_dir()), None
+    )

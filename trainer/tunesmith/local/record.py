@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from tunesmith.published_names import OWN_FOLDER
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import Plan
 from tunesmith_api.resolved import Resolved
@@ -18,7 +19,7 @@ from tunesmith_api.schema import Recorded
 from tunesmith_api.stages import Failure, Stage, StageResult
 from tunesmith_api.status import Phase, RecordedKeys
 
-FOLDER = ".tunesmith"
+FOLDER = OWN_FOLDER
 FILE = "status.json"
 
 

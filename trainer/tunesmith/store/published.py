@@ -1,13 +1,15 @@
 """What is published: files of artifacts go in under a job's name, and lie in one readable folder of the store."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.published_names import OWN_FOLDER
 from tunesmith.store.artifacts import Artifacts
 from tunesmith.store.folders import in_parallel
-from tunesmith.store.local_files import put_copy
+from tunesmith.store.local_files import put_copy, sync_folder
 from tunesmith.store.manifests import Manifest
 from tunesmith.store.protocol import FileEntry, NotFoundInStoreError, StoredObject
 from tunesmith.store.verified import VerifiedFiles
@@ -68,9 +70,12 @@ def export(artifacts: Artifacts, files: Mapping[str, Source], folder: Path) -> N
     """Put files into a user's folder, verified, as copies that share blocks with the store where the disk can.
 
     A file that is there and right is left alone; ``.tunesmith/verified.jsonl`` remembers which were found right.
-    Raises `DiskFull`, `ArtifactCorrupt`.
+    Files wait in ``.tunesmith/partial/`` until they are whole; what a killed call left there goes first, so that one
+    call at a time may fill a folder. Raises `DiskFull`, `ArtifactCorrupt`.
     """
-    verified = VerifiedFiles(folder, folder / ".tunesmith" / "verified.jsonl")
+    verified = VerifiedFiles(folder, folder / OWN_FOLDER / "verified.jsonl")
+    waiting = folder / OWN_FOLDER / "partial"
+    shutil.rmtree(waiting, ignore_errors=True)
 
     def put(item: tuple[str, Source]) -> None:
         path, source = item
@@ -78,10 +83,14 @@ def export(artifacts: Artifacts, files: Mapping[str, Source], folder: Path) -> N
         target = folder / path
         if verified.holds(target, entry):
             return
-        _bring(artifacts, source, entry, target)
+        _bring(artifacts, source, entry, waiting / path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (waiting / path).replace(target)
+        sync_folder(target.parent)
         verified.add(target, entry)
 
     in_parallel(put, files.items())
+    shutil.rmtree(waiting, ignore_errors=True)
 
 
 def _copy(artifacts: Artifacts, source: Source, entry: FileEntry, target: str) -> None:

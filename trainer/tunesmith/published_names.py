@@ -1,0 +1,42 @@
+"""What the files of a published folder are called: for who writes them, and for who looks whether a place is free."""
+
+from collections.abc import Sequence
+
+# What of a published folder, and of the folder of a job, is for Tunesmith itself.
+OWN_FOLDER = ".tunesmith"
+
+CARD = "README.md"
+REPORT = "report.json"
+ANSWERS = "answers.jsonl"
+TRAINING_LOG = "training-log.jsonl"
+LOSS_CURVE = "training-loss.svg"
+ADAPTER = "adapter"
+# As PEFT calls them.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def gguf(job: str, type_: str) -> str:
+    """The quantized model of a type."""
+    return f"{job}-{type_}.gguf"
+
+
+def modelfile(type_: str) -> str:
+    """Ollama's description of the model of a type."""
+    return f"Modelfile.{type_}"
+
+
+def adapter_gguf(job: str) -> str:
+    """The adapter for llama.cpp."""
+    return f"{job}-adapter.gguf"
+
+
+def adapter_file(name: str) -> str:
+    """One of the adapter's own files."""
+    return f"{ADAPTER}/{name}"
+
+
+def all_names(job: str, types: Sequence[str]) -> tuple[str, ...]:
+    """Every path that the publication of a job can have, whatever its training makes."""
+    models = (name for type_ in types for name in (gguf(job, type_), modelfile(type_)))
+    adapter = (adapter_gguf(job), *map(adapter_file, ADAPTER_FILES))
+    return (CARD, REPORT, ANSWERS, TRAINING_LOG, LOSS_CURVE, *models, *adapter)
