@@ -151,7 +151,7 @@ def test_rows_and_manifest_can_be_corrected_as_the_hint_says(tmp_path: Path, sma
     rows.write_text("\n".join(good))
     job["spec"]["training"]["learningRate"] = 0.002
     run = Running(tmp_path, job, tmp_path / "store")
-    run.until(lambda event: event["stage"] == "prepare" and event["event"] == "done")
+    run.until(lambda event: event.get("stage") == "prepare" and event["event"] == "done")
     run.kill_all()
     assert record(tmp_path)["uid"] != before
 
@@ -255,5 +255,5 @@ def test_a_disk_that_fills_up_is_told_and_leaves_nothing_half(
 
     resize(small_disk, 3 << 30)
     again = Running(tmp_path, job, store)
-    again.until(lambda event: event["stage"] == "prepare" and event["event"] == "done")
+    again.until(lambda event: event.get("stage") == "prepare" and event["event"] == "done")
     again.kill_all()

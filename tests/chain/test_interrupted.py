@@ -38,7 +38,7 @@ def trained_again(folder: Path, job: dict[str, Any], store: Path) -> dict[str, A
     What it went on from is gone from the store by then (contract 3).
     """
     run = Running(folder, job, store)
-    done = run.until(lambda event: event["stage"] == "train" and event["event"] == "done")
+    done = run.until(lambda event: event.get("stage") == "train" and event["event"] == "done")
     end_at_once(run)
     started = [event["stage"] for event in run.events if event["event"] == "started"]
     assert started[0] == "train"
@@ -98,7 +98,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     """Within five seconds, every process of the run included (issue 3)."""
     other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 8}}}
     run = Running(tmp_path, other, store)
-    run.until(lambda event: event["stage"] == "train" and event["event"] == "started")
+    run.until(lambda event: event.get("stage") == "train" and event["event"] == "started")
     stages = run.stages()
     run.process.send_signal(signal.SIGINT)
     run.until(lambda event: event["event"] == "stopping")

@@ -57,7 +57,7 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> Survivor:
 def killed_in(stage: str, folder: Path, job: dict[str, Any]) -> str:
     """Run until `stage` has written into its working folder, then kill everything."""
     run = Running(folder, job, folder / "store")
-    run.until(lambda event: event["stage"] == stage and event["event"] == "started")
+    run.until(lambda event: event.get("stage") == stage and event["event"] == "started")
     work = run.work_folder(stage)
     wait_until(lambda: work.exists() and any(work.iterdir()), f"{stage} to write something")
     run.kill_all()

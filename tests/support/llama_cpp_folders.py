@@ -1,5 +1,6 @@
 """Folders laid out like llama.cpp's tools, made of scripts that answer --help and --version."""
 
+import sys
 from pathlib import Path
 
 from tunesmith.llama_cpp.probe import NEEDED_OPTIONS
@@ -24,3 +25,36 @@ def a_script(path: Path, body: str) -> Path:
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o755)
     return path
+
+
+def a_chatting_server(folder: Path, answer: str) -> Path:
+    """A whole folder of tools whose server loads nothing and answers every chat with the same words, in one piece."""
+    a_tools_folder(folder)
+    server = folder / EXECUTABLES["server"]
+    usage = f"usage: {' '.join(NEEDED_OPTIONS['server'])}\n{VERSION}"
+    server.write_text(f"#!{sys.executable}\nUSAGE, ANSWER = {usage!r}, {answer!r}\n{_CHATTING}")
+    return folder
+
+
+_CHATTING = """
+import json, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Chat(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+        event = {"choices": [{"delta": {"content": ANSWER}}]}
+        self.wfile.write(f"data: {json.dumps(event)}\\n\\n".encode())
+
+    def log_message(self, *_):
+        pass
+
+if "--port" in sys.argv:
+    HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Chat).serve_forever()
+print(USAGE)
+"""

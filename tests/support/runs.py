@@ -50,6 +50,12 @@ class Ran:
     stderr: str
     events: list[dict[str, Any]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, code: int, stdout: str, stderr: str) -> "Ran":
+        """With the events that stand in what was written."""
+        events = [json.loads(line) for line in stdout.splitlines() if line.startswith('{"event"')]
+        return cls(code, stdout, stderr, events)
+
     def started(self) -> list[str]:
         """The stages that were started as processes, in order."""
         return [event["stage"] for event in self.events if event["event"] == "started"]
@@ -59,8 +65,7 @@ def tunesmith(*arguments: str | Path, **environment: str) -> Ran:
     """Run a command of the command line to its end."""
     command = [sys.executable, "-c", "from tunesmith.cli import main; main()", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
-    events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"event"')]
-    return Ran(done.returncode, done.stdout, done.stderr, events)
+    return Ran.of(done.returncode, done.stdout, done.stderr)
 
 
 def run_job(folder: Path, job: dict[str, Any], *more: str, **environment: str) -> Ran:
@@ -136,6 +141,6 @@ def trained_steps(at_least: int) -> Callable[[dict[str, Any]], bool]:
 
     def reached(event: dict[str, Any]) -> bool:
         step = (event.get("metrics") or {}).get("current_step")
-        return event["stage"] == "train" and step is not None and int(step) >= at_least
+        return event.get("stage") == "train" and step is not None and int(step) >= at_least
 
     return reached

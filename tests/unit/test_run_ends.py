@@ -5,15 +5,16 @@ import json
 import os
 import signal
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from support.builders import a_plan
 from tunesmith.cli import run as command
 from tunesmith.cli.report import failed_gates
+from tunesmith.cli.terminal import terminal
 from tunesmith.local.job import LocalJob
 from tunesmith.local.record import Record, read_record
 from tunesmith.local.runner import Run, Site
@@ -56,7 +57,8 @@ def ended(output: Path, report: dict[str, Any], **published: str) -> tuple[int, 
     run, local = a_run(output, **published)
     (output / "report.json").write_text(json.dumps(report))
     stream = io.StringIO()
-    code = command._conclude(run, local, Console(file=stream, width=80), None, time.monotonic() - 167)
+    with redirect_stdout(stream):
+        code = command._conclude(run, local, terminal(), None, time.monotonic() - 167)
     return code, stream.getvalue()
 
 
@@ -98,6 +100,14 @@ def test_the_time_is_that_of_this_run_and_not_of_its_stages(tmp_path: Path) -> N
     _, said = ended(tmp_path, REPORT | {"files": [a_file("Q8_0", PASSED)], "gates": []}, verdict="Passed")
 
     assert "this run took 2m 4" in said
+
+
+def test_an_output_folder_of_any_name_is_named_as_it_is(tmp_path: Path) -> None:
+    """Brackets are no markup."""
+    output = tmp_path / "[x] [b]"
+    output.mkdir()
+
+    assert f"Files: {output}/ " in ended(output, REPORT, verdict="Failed", onFailure="Publish")[1]
 
 
 def test_without_a_file_there_is_nothing_to_chat_with(tmp_path: Path) -> None:

@@ -1,15 +1,15 @@
 """The commands together, and what every error becomes: a sentence and an exit code (0, 1, 2 or 130)."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tunesmith.cli import chat, inspect, plan, run, sweep, validate
 from tunesmith.cli.errors import exit_code, tell
+from tunesmith.cli.terminal import terminal
 from tunesmith_api.failures import StageFailure
 
 app = typer.Typer(
@@ -49,10 +49,10 @@ def options(
     """What goes before a command."""
 
 
-def main() -> None:
-    """The entry point of ``tunesmith``."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point of ``tunesmith``; `arguments` are those of the call unless others are given."""
     try:
-        app()
+        app(arguments)
     except StageFailure as error:
-        tell(error, Console(stderr=True))
+        tell(error, terminal(stderr=True))
         sys.exit(exit_code(error))

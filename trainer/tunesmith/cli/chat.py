@@ -12,8 +12,10 @@ from typing import Annotated
 import httpx
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from tunesmith.cli.inspect import Finished, read_report
+from tunesmith.cli.terminal import terminal
 from tunesmith.llama_cpp import find_tools
 from tunesmith_api.failures import FailureClass, StageFailure
 
@@ -33,7 +35,7 @@ def chat(
 
     Example: `tunesmith chat out/ Q4_K_M`
     """
-    console = Console()
+    console = terminal()
     report = read_report(out)
     file = out / chosen_file(report, type_)
     messages = first_messages(report, system)
@@ -41,7 +43,7 @@ def chat(
         if prompt is not None:
             answer(client, [*messages, {"role": "user", "content": prompt}], temperature)
             return
-        console.print(f"{file.name}; an empty line ends.", style="dim", highlight=False)
+        console.print(f"{file.name}; an empty line ends.", style="dim")
         for line in _lines(console):
             messages.append({"role": "user", "content": line})
             messages.append({"role": "assistant", "content": answer(client, messages, temperature)})
@@ -112,7 +114,7 @@ def _wait_until_ready(client: httpx.Client, process: "subprocess.Popen[bytes]", 
 def _lines(console: Console) -> Iterator[str]:
     while True:
         try:
-            line = console.input("[bold]> [/]").strip()
+            line = console.input(Text("> ", style="bold")).strip()
         except (EOFError, KeyboardInterrupt):
             return
         if not line:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tunesmith.cli.errors import FAILED
 from tunesmith.cli.report import summary
+from tunesmith.cli.terminal import terminal
 from tunesmith.figures import interval, loss, megabytes, metric_of, number, score, with_error
 from tunesmith.json_lines import read_lines
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -33,7 +34,7 @@ def show(out: Finished, as_json: Json = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
         return
-    Console().print(summary(report))
+    terminal().print(summary(report))
 
 
 def compare(
@@ -51,10 +52,10 @@ def compare(
     if as_json:
         sys.stdout.write(json.dumps({"reports": reports, "answers": pairs}, indent=1) + "\n")
         return
-    console = Console()
+    console = terminal()
     console.print(figures_side_by_side(*reports, titles=(str(first), str(second))))
     if not pairs:
-        console.print(NOT_COMPARABLE, style="yellow", highlight=False, soft_wrap=True)
+        console.print(NOT_COMPARABLE, style="yellow", soft_wrap=True)
     for pair in pairs[:answers]:
         console.rule(pair["prompt"][:100], align="left")
         table = Table.grid(padding=(0, 2), expand=True)
@@ -75,9 +76,9 @@ def doctor(as_json: Json = False) -> None:
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in report.findings:
-        style = _FINDING_STYLES[finding.verdict.value]
-        table.add_row(f"[{style}]{finding.verdict.value.lower()}[/]", finding.subject, finding.detail, finding.hint)
-    Console().print(table)
+        verdict = Text(finding.verdict.value.lower(), style=_FINDING_STYLES[finding.verdict.value])
+        table.add_row(verdict, finding.subject, finding.detail, finding.hint)
+    terminal().print(table)
     if not report.ready:
         raise typer.Exit(FAILED)
 

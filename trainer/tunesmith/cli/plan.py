@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tunesmith.cli.run import Manifest, Namespace, StoreUri
+from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import duration
 from tunesmith.figures import megabytes
 from tunesmith.local.job import LocalJob, Wanted, open_job
@@ -55,8 +56,7 @@ def plan(
     if as_json:
         sys.stdout.write(json.dumps(_document(local, settings, expected, there), indent=1) + "\n")
         return
-    console = Console()
-    console.print(_stages(local, there), _settings(settings), _estimates(local, expected, there))
+    terminal().print(_stages(local, there), _settings(settings), _estimates(local, expected, there))
 
 
 def _in_store(local: LocalJob, name: str) -> bool:
@@ -86,7 +86,7 @@ def _stages(local: LocalJob, there: dict[str, bool]) -> Table:
     for name in ("stage", "after", "key", ""):
         table.add_column(name)
     for stage in local.plan.stages:
-        state = "[green]in the store[/]" if there[stage.name] else "will run"
+        state = Text("in the store", style="green") if there[stage.name] else "will run"
         table.add_row(stage.name, ", ".join(stage.needs), stage.key[:12], state)
     return table
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tunesmith.cli.errors import FAILED, INTERRUPTED, exit_code, tell
 from tunesmith.cli.report import failed_gates, summary
+from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import board_of, duration, json_lines, showing
 from tunesmith.llama_cpp import provide_tools
 from tunesmith.local.deliver import deliver_anew, digests_of, refuse_a_folder_of_others
@@ -47,7 +48,7 @@ def run(
 
     Example: `tunesmith run examples/quickstart.yaml --output out/`
     """
-    console, began = Console(stderr=as_json), time.monotonic()
+    console, began = terminal(stderr=as_json), time.monotonic()
     # Read before anything is written: a manifest that is wrong leaves no trace.
     name = load_manifest(manifest).metadata.name
     folder = output or Path(name)
@@ -80,7 +81,7 @@ def _warn(local: LocalJob, console: Console) -> None:
         console.print("spec.targets is accepted and not yet used: name quantizations instead.", style="yellow")
     unused = ", ".join(f"spec.{name}" for name in _CLUSTER_FIELDS if name in local.written["spec"])
     if unused:
-        console.print(f"Only in a cluster, and without effect here: {unused}.", style="yellow", highlight=False)
+        console.print(f"Only in a cluster, and without effect here: {unused}.", style="yellow")
 
 
 def _provide_tools(console: Console) -> None:
@@ -90,7 +91,7 @@ def _provide_tools(console: Console) -> None:
     def say(fraction: float, what: str) -> None:
         nonlocal said
         if fraction * 100 >= said:
-            console.print(f"llama.cpp's tools: {what} ({fraction:.0%})", highlight=False)
+            console.print(f"llama.cpp's tools: {what} ({fraction:.0%})")
             said += 10
 
     provide_tools(say)
@@ -166,11 +167,11 @@ def _conclude(run: Run, local: LocalJob, console: Console, told: tuple[Path, ...
     else:
         console.print(summary(report))
         spent = duration(time.monotonic() - began)
-        console.print(f"Files: {output}/   (this run took {spent})", highlight=False, soft_wrap=True)
+        console.print(f"Files: {output}/   (this run took {spent})", soft_wrap=True)
         if any(file["published"] for file in report["files"]):
-            console.print(f"Chat:  tunesmith chat {output}/", highlight=False, soft_wrap=True)
+            console.print(f"Chat:  tunesmith chat {output}/", soft_wrap=True)
     for sentence in failed:
-        console.print(sentence, style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(sentence, style="red", soft_wrap=True)
     if withheld:
         tell(StageFailure(FailureClass.GATE_FAILED, "what failed its gates is not published"), console)
     return FAILED if withheld else 0
@@ -182,5 +183,5 @@ def _conclude_failed(run: Run, failure: Failure, local: LocalJob, console: Conso
     if failure.stage in _PINNED and not failure.retry_helps:
         console.print("To change the model, the rows or the training now, choose another --output; what has not")
         console.print("changed is used again from the store.")
-    console.print(f"Logs: {local.site.output / '.tunesmith' / 'logs'}", highlight=False, soft_wrap=True)
+    console.print(f"Logs: {local.site.output / '.tunesmith' / 'logs'}", soft_wrap=True)
     return exit_code(failure)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tunesmith.cache import cache_dir
 from tunesmith.cli.run import Namespace, StoreUri
+from tunesmith.cli.terminal import terminal
 from tunesmith.local.job import Wanted, store_location
 from tunesmith.local.scratch import sweep_cache
 from tunesmith.manifest import load_manifest
@@ -53,14 +53,14 @@ def gc(  # noqa: PLR0913, PLR0917  # each is an option of the command
         told = {"store": location.uri, "dryRun": dry_run, "removed": names, "bytes": swept.removed_bytes}
         sys.stdout.write(json.dumps({**told, "cache": {"removed": folders, "bytes": cached}}) + "\n")
         return
-    console = Console()
+    console = terminal()
     for name in (*names, *folders):
-        console.print(name, highlight=False, soft_wrap=True)
+        console.print(name, soft_wrap=True)
     verb = "would be removed" if dry_run else "removed"
     console.print(
         f"{len(names)} objects, {swept.removed_bytes / 1e6:.1f} MB {verb} from {location.uri}", highlight=False
     )
-    console.print(f"{len(folders)} folders, {cached / 1e6:.1f} MB {verb} from {cache}", highlight=False)
+    console.print(f"{len(folders)} folders, {cached / 1e6:.1f} MB {verb} from {cache}")
 
 
 def _location(manifest: Path | None, store: str | None, namespace: str | None, endpoint: str | None) -> StoreLocation:

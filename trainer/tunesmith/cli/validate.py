@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 
 from tunesmith.cli.errors import WRONG, tell
 from tunesmith.cli.rows import check_rows
 from tunesmith.cli.run import Manifest
+from tunesmith.cli.terminal import terminal
 from tunesmith.kubernetes_yaml import read_documents
 from tunesmith.local.job import Wanted, source_access, store_location
 from tunesmith.manifest import ManifestInvalid, load_manifest, render
@@ -48,7 +48,7 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
 
     Example: `tunesmith validate job.yaml`
     """
-    console = Console(stderr=as_json)
+    console = terminal(stderr=as_json)
     looked = _Looked()
     try:
         job = load_manifest(manifest)
@@ -60,20 +60,20 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
         if not offline:
             looked = _look(job, manifest)
         if looked.problems and not as_json:
-            console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True, highlight=False, markup=False)
+            console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True)
     if as_json:
         problems = [vars_of(problem) for problem in looked.problems]
         told = {"valid": not problems, "problems": problems, "notes": looked.notes, "notChecked": looked.unchecked}
         sys.stdout.write(json.dumps(told) + "\n")
     else:
         for note in looked.notes:
-            console.print(note, soft_wrap=True, highlight=False, markup=False)
+            console.print(note, soft_wrap=True)
     if looked.problems:
         raise typer.Exit(WRONG)
     if not as_json:
         said = f"the manifest is valid; not checked: {', '.join(looked.unchecked)}"
         said = said if looked.unchecked else f"{job.metadata.name} is valid"
-        console.print(f"{manifest}: {said}.", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{manifest}: {said}.", soft_wrap=True)
 
 
 def vars_of(problem: object) -> dict[str, object]:

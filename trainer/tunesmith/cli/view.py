@@ -126,7 +126,7 @@ def showing(board: Board, console: Console, *, live: bool) -> Iterator[Callable[
         def say(event: Event) -> None:
             board.update(event)
             if (line := board.line(event)) is not None:
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+                console.print(line, soft_wrap=True)
 
         yield say
         return
