@@ -143,6 +143,8 @@ def test_a_file_that_is_not_there_asks_for_the_path(tmp_path: Path) -> None:
         (f"{SMALLEST}  training: *gone\n", "no valid YAML"),
         ("a: &a [*a]\n", "unfolds into too much"),
         ("x" * 2_000_000, "too long"),
+        (f"{SMALLEST}  training: {'[' * 1500}{']' * 1500}\n", "line 7: this unfolds into too much"),
+        (f"{SMALLEST}  training:\n    {'- ' * 1500}x\n", "line 8: this unfolds into too much"),
     ],
 )
 def test_what_is_no_manifest_is_refused_in_one_sentence(text: str, piece: str) -> None:

@@ -120,8 +120,9 @@ def _out_of_bounds(error: ErrorDetails) -> str:
 
 def _nearest(value: object, schema: Schema) -> str:
     words = [str(word) for word in schema.get("enum", ())]
-    if value in ALIASES and ALIASES[str(value)] in words:
-        return f"{value} is another name of llama.cpp for {ALIASES[str(value)]}: write that"
+    # A list or an object may stand there too, and neither is a key of a table.
+    if isinstance(value, str) and ALIASES.get(value) in words:
+        return f"{value} is another name of llama.cpp for {ALIASES[value]}: write that"
     near = _closest(str(value), words)
     # First what was probably meant: the list may be long.
     return f"did you mean {near}? It must be {allowed(schema)}" if near else f"it must be {allowed(schema)}"

@@ -36,6 +36,7 @@ _INT64, _UINT64 = -(2**63), 2**64 - 1
 # From here on Go writes a whole number with an exponent (encoding/json), below it as an integer.
 _EXPONENT_FROM = 1e21
 
+_FLOOD = "this unfolds into too much; a manifest is small and flat"
 _PLAIN = "plain"
 _TAG = "tag:yaml.org,2002:"
 
@@ -49,7 +50,21 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's parser without its scalar rules; a class since PyYAML has no other way to replace them."""
+    """PyYAML's parser without its scalar rules; a class since PyYAML has no other way to replace them.
+
+    It composes a node by composing what is in it: so deep that the interpreter's stack ends, it is told where.
+    """
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        # One more than values may lie deep: the document itself is a node too.
+        if self._depth > MAX_DEPTH + 1:
+            raise _invalid(_FLOOD, self.peek_event().start_mark)  # type: ignore[no-untyped-call]  # the stubs lack its types
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
         if kind is yaml.ScalarNode and implicit[0]:
@@ -88,7 +103,7 @@ class _Reading:
     def _value(self, node: yaml.Node, path: Path) -> Any:
         self._values += 1
         if self._values > MAX_VALUES or len(path) > MAX_DEPTH:
-            raise _invalid("this unfolds into too much; a manifest is small and flat", node.start_mark)
+            raise _invalid(_FLOOD, node.start_mark)
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)
         if isinstance(node, yaml.SequenceNode):
