@@ -105,6 +105,59 @@ def test_what_is_only_away_from_here_is_not_wrong(folder: Path, dataset: dict[st
     assert "store" not in ran.stdout
 
 
+AWAY = {"source": "pvc://claim/rows.jsonl"}
+
+
+BROKEN = {"source": "file://broken.jsonl"}
+LINE, FILE = (ROWS + "{broken\n", "line 61"), ("[]\n", "no row can be read of ")
+
+
+@pytest.mark.parametrize(
+    ("spec", "broken", "path", "line"),
+    [
+        ({"datasets": [BROKEN, AWAY]}, LINE, "spec.datasets[0].source", 9),
+        ({"datasets": [AWAY, BROKEN]}, FILE, "spec.datasets[1].source", 10),
+        ({"datasets": [AWAY], "evaluation": {"dataset": BROKEN}}, FILE, "spec.evaluation.dataset.source", 12),
+        ({"datasets": [BROKEN], "evaluation": {"dataset": AWAY}}, LINE, "spec.datasets[0].source", 9),
+    ],
+)
+def test_rows_that_are_here_are_looked_at_whatever_is_away(
+    folder: Path, spec: dict[str, Any], broken: tuple[str, str], path: str, line: int
+) -> None:
+    """The place is the manifest's, though fewer datasets are looked at; what is away is named as not checked."""
+    rows, said = broken
+    (folder / "broken.jsonl").write_text(rows)
+    ran = checked(folder, "--json", **spec)
+
+    assert ran.code == 2, ran.stdout
+    assert problems(ran) == [(path, line, "DatasetInvalid")]
+    place = path.removeprefix("spec.").removesuffix(".source") if broken is FILE else ""
+    assert said + place in json.loads(ran.stdout)["problems"][0]["what"]
+    assert len(json.loads(ran.stdout)["notChecked"]) == 1
+
+
+def test_too_few_rows_are_no_verdict_while_others_are_away(folder: Path) -> None:
+    """There may be enough with them; that nothing is known is said."""
+    (folder / "few.jsonl").write_text("".join(ROWS.splitlines(keepends=True)[:5]))
+    ran = checked(folder, datasets=[{"source": "file://few.jsonl"}, AWAY])
+
+    assert ran.code == 0, ran.stdout
+    assert "Rows (PromptCompletion): read 5, invalid 0, duplicates 0." in ran.stdout
+    assert "whether they are enough, is not known without the other datasets" in ran.stdout
+    assert "not checked: spec.datasets[1].source" in ran.stdout
+    assert checked(folder, datasets=[{"source": "file://few.jsonl"}]).code == 2
+
+
+def test_offline_only_the_manifest_is_looked_at(folder: Path) -> None:
+    """Sources that are not there are not missed."""
+    (folder / "rows.jsonl").unlink()
+    ran = checked(folder, "--offline", "--json")
+
+    assert (ran.code, json.loads(ran.stdout)["valid"]) == (0, True)
+    assert checked(folder, "--offline", training={"method": "lora"}).code == 2
+    assert checked(folder).code == 2
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [

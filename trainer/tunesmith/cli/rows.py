@@ -5,18 +5,19 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunesmith.problems import Path as Field
+from tunesmith.problems import spell
 from tunesmith.resolve import Fetched
 from tunesmith_api import families
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ModelDimensions, Resolved, ResolvedModel
 from tunesmith_api.settings import PrepareSettings
-from tunesmith_api.spec import FineTuneJob, OnTooLong
+from tunesmith_api.spec import FineTuneJob, JobSpec, OnTooLong
 
 _DATASETS: Field = ("spec", "datasets")
 _EVALUATION: Field = ("spec", "evaluation", "dataset")
@@ -31,27 +32,44 @@ class RowsChecked:
 
 
 def check_rows(job: FineTuneJob, model: ResolvedModel | None, fetched: Mapping[Field, Fetched]) -> RowsChecked:
-    """Look at all rows of a job's datasets, which lie in local files, by the fields of the manifest.
+    """Look at the rows of those datasets of a job that lie in local files, by the fields of the manifest.
 
-    The rows are looked at where the `model` could not be, too. Raises `Internal` if the check itself fails.
+    They are looked at where the `model`, or another dataset, could not be, too; whether there are enough is said only
+    if all are there. Raises `Internal` if the check itself fails.
     """
-    evaluation = fetched.get(_EVALUATION)
+    here = [field for field in fetched if field != _EVALUATION]
+    spec, whole = _spec_of_those(job, here, held_out=_EVALUATION in fetched)
     resolved = Resolved(
         model=model or _UNKNOWN,
-        datasets=tuple(fetched[*_DATASETS, index].resolved for index in range(len(job.spec.datasets))),
-        evaluation=None if evaluation is None else evaluation.resolved,
+        datasets=tuple(fetched[field].resolved for field in here),
+        evaluation=fetched[_EVALUATION].resolved if _EVALUATION in fetched else None,
     )
     with tempfile.TemporaryDirectory() as folder:
         sources = Path(folder) / "sources"
         for field, found in fetched.items():
+            number = "evaluation" if field == _EVALUATION else str(here.index(field))
             for file in found.resolved.files:
-                target = sources / _sub_folder(field) / file.path
+                target = sources / number / file.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.symlink_to((found.folder / file.path).resolve())
         settings = Path(folder) / "settings.json"
-        values = resolve_settings(job.metadata.name, job.spec, resolved)
+        values = resolve_settings(job.metadata.name, spec, resolved)
         settings.write_text(json.dumps(values.prepare.to_json_dict()))
-        return _told(_check(sources, settings), fetched, _too_long(values.prepare))
+        told = _told(_check(sources, settings, *([] if whole else ["some"])), fetched, _too_long(values.prepare))
+    return told if whole else replace(told, notes=(*told.notes, _PARTS_UNKNOWN) if told.notes else ())
+
+
+# Beside the counts, where the manifest names more datasets than could be looked at.
+_PARTS_UNKNOWN = "How many rows are held out, and whether they are enough, is not known without the other datasets."
+
+
+def _spec_of_those(job: FineTuneJob, here: Sequence[Field], *, held_out: bool) -> tuple[JobSpec, bool]:
+    """The spec with only the datasets of these fields, and whether they are all of them."""
+    spec = job.spec
+    evaluation = spec.evaluation if held_out else spec.evaluation.model_copy(update={"dataset": None})
+    datasets = tuple(spec.datasets[int(field[-1])] for field in here)
+    whole = len(datasets) == len(spec.datasets) and evaluation == spec.evaluation
+    return spec.model_copy(update={"datasets": datasets, "evaluation": evaluation}), whole
 
 
 # Stands for a model that cannot be reached: nothing of it decides whether rows can be read.
@@ -76,12 +94,8 @@ _UNKNOWN = ResolvedModel(
 )
 
 
-def _sub_folder(field: Field) -> str:
-    return "evaluation" if field == _EVALUATION else str(field[-1])
-
-
-def _check(sources: Path, settings: Path) -> dict[str, object]:
-    command = [sys.executable, "-m", "tunesmith_trainer.data.check", str(sources), str(settings)]
+def _check(sources: Path, settings: Path, *some: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "tunesmith_trainer.data.check", str(sources), str(settings), *some]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         return dict(json.loads(done.stdout))
@@ -104,7 +118,7 @@ def _too_long(settings: PrepareSettings) -> str:
 def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched], too_long: str) -> RowsChecked:
     problems = found["problems"]
     if isinstance(problems, list) and problems:
-        return RowsChecked(tuple((_field_of(str(problem), fetched), str(problem)) for problem in problems))
+        return RowsChecked(tuple(_placed(str(problem), fetched) for problem in problems))
     rows = found.get("rows")
     counts = ", ".join(f"{name} {count}" for name, count in rows.items()) if isinstance(rows, dict) else ""
     formats = found.get("formats")
@@ -112,15 +126,21 @@ def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched], too_lon
     return RowsChecked(notes=(f"Rows ({kinds}): {counts}.", too_long))
 
 
-def _field_of(problem: str, fetched: Mapping[Field, Fetched]) -> Field:
-    """The dataset that a sentence is about: by its number, or the one that alone has the file which it begins with."""
-    if named := re.match(r"no row can be read of (?:datasets\[(\d+)\]|evaluation\.dataset)", problem):
-        return _EVALUATION if named[1] is None else (*_DATASETS, int(named[1]))
+# Without a readable row a dataset is named by its number among those that were looked at.
+_UNREADABLE = re.compile(r"no row can be read of (?:datasets\[(\d+)\]|evaluation\.dataset)")
+
+
+def _placed(problem: str, fetched: Mapping[Field, Fetched]) -> tuple[Field, str]:
+    """The dataset that a sentence is about, by its number or by the file that it alone has, and the sentence."""
+    if named := _UNREADABLE.match(problem):
+        here = [field for field in fetched if field != _EVALUATION]
+        field = _EVALUATION if named[1] is None else here[int(named[1])]
+        return field, f"no row can be read of {spell(field[1:])}{problem[named.end() :]}"
     holders = [
         field
         for field, found in fetched.items()
         if any(re.match(rf"{re.escape(Path(file.path).name)}[, ]", problem) for file in found.resolved.files)
     ]
     if len(holders) == 1:
-        return holders[0]
-    return next(iter(fetched)) if len(fetched) == 1 else _DATASETS
+        return holders[0], problem
+    return next(iter(fetched)) if len(fetched) == 1 else _DATASETS, problem

@@ -134,7 +134,7 @@ def _look(job: FineTuneJob, manifest: Path) -> _Looked:
         found = looked.at((*place, "source"), dataset.source, lambda dataset=dataset: resolve_dataset(dataset, access))  # type: ignore[misc]
         if found is not None:
             fetched[place] = found
-    if len(fetched) == len(datasets):
+    if fetched:
         rows = looked.at(("spec", "datasets"), "", lambda: check_rows(job, model, fetched))
         for place, what in () if rows is None else rows.problems:
             looked.wrong((*place, "source") if len(place) > 2 else place, f"DatasetInvalid: {what}")  # noqa: PLR2004

@@ -1,7 +1,8 @@
 """Dataset files and settings in, what `prepare` would say of them out, without model, tokenizer or torch.
 
-``python -m tunesmith_trainer.data.check SOURCES SETTINGS`` prints it as JSON: SOURCES is a folder as prepare reads it
-(one sub-folder per dataset, and ``evaluation``), SETTINGS a file with PrepareSettings. Exit code 0 if nothing is wrong.
+``python -m tunesmith_trainer.data.check SOURCES SETTINGS [some]`` prints it as JSON: SOURCES is a folder as prepare
+reads it (one sub-folder per dataset, and ``evaluation``), SETTINGS a file with PrepareSettings. With ``some`` these are
+not all datasets of the job: nothing is said of the parts that they are split into. Exit code 0 if nothing is wrong.
 """
 
 import json
@@ -30,8 +31,8 @@ class Checked:
         return {"problems": list(self.problems), "formats": list(self.formats), "rows": self.rows}
 
 
-def check_dataset(sources: Path, settings: PrepareSettings) -> Checked:
-    """Read, understand, deduplicate and split; nothing is raised for a fault of the dataset, all are listed."""
+def check_dataset(sources: Path, settings: PrepareSettings, *, whole: bool = True) -> Checked:
+    """Read, understand, deduplicate and split (the `whole` only); no fault of a dataset is raised, all are listed."""
     with tempfile.TemporaryDirectory() as scratch:
         try:
             gathered = gather(
@@ -39,17 +40,18 @@ def check_dataset(sources: Path, settings: PrepareSettings) -> Checked:
             )
         except StageFailure as error:
             return Checked((f"{error.message}. {error.hint}",))
-        return _checked(gathered, settings)
+        return _checked(gathered, settings, whole=whole)
 
 
-def _checked(gathered: Gathered, settings: PrepareSettings) -> Checked:
+def _checked(gathered: Gathered, settings: PrepareSettings, *, whole: bool) -> Checked:
     tally = gathered.tally
     strict = settings.on_invalid_rows is OnInvalidRows.FAIL
     problems = [str(problem) for problem in tally.problems] if strict else []
     rows = {"read": tally.read, "invalid": tally.invalid, "duplicates": tally.duplicates}
     try:
-        parts = split(gathered.index, settings)
-        rows |= {part.name.lower(): parts.count(part) for part in USED}
+        if whole:
+            parts = split(gathered.index, settings)
+            rows |= {part.name.lower(): parts.count(part) for part in USED}
     except StageFailure as error:
         problems.append(f"{error.message}. {error.hint}")
     return Checked(tuple(problems), tuple(tally.formats), rows)
@@ -58,7 +60,8 @@ def _checked(gathered: Gathered, settings: PrepareSettings) -> Checked:
 def main() -> int:
     """The command line of this module."""
     sources, settings = map(Path, sys.argv[1:3])
-    found = check_dataset(sources, PrepareSettings.model_validate_json(settings.read_text(encoding="utf-8")))
+    told = PrepareSettings.model_validate_json(settings.read_text(encoding="utf-8"))
+    found = check_dataset(sources, told, whole=sys.argv[3:] != ["some"])
     print(json.dumps(found.to_json_dict(), ensure_ascii=False))
     return 1 if found.problems else 0
 
