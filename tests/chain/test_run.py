@@ -48,7 +48,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def test_the_folder_can_be_handed_over(finished: Finished) -> None:
-    """GGUF, adapter in both forms, Modelfile, card, report, log and its picture."""
+    """GGUF, adapter in both forms, Modelfile, card, the base model's licence, report, log and its picture."""
     there = {str(path.relative_to(finished.out)) for path in files_below(finished.out)}
 
     assert there == {
@@ -58,6 +58,7 @@ def test_the_folder_can_be_handed_over(finished: Finished) -> None:
         "adapter/adapter_model.safetensors",
         "Modelfile.Q4_K_M",
         "README.md",
+        "LICENSE",
         "report.json",
         "answers.jsonl",
         "training-log.jsonl",

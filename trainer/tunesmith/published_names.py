@@ -11,6 +11,8 @@ ANSWERS = "answers.jsonl"
 TRAINING_LOG = "training-log.jsonl"
 LOSS_CURVE = "training-loss.svg"
 ADAPTER = "adapter"
+# The base model's own, which whoever passes its weights on has to pass on too (Apache-2.0 section 4, Llama 3.2 1.b).
+LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "NOTICE.md")
 # As PEFT calls them.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -39,4 +41,4 @@ def all_names(job: str, types: Sequence[str]) -> tuple[str, ...]:
     """Every path that the publication of a job can have, whatever its training makes."""
     models = (name for type_ in types for name in (gguf(job, type_), modelfile(type_)))
     adapter = (adapter_gguf(job), *map(adapter_file, ADAPTER_FILES))
-    return (CARD, REPORT, ANSWERS, TRAINING_LOG, LOSS_CURVE, *models, *adapter)
+    return (CARD, REPORT, ANSWERS, TRAINING_LOG, LOSS_CURVE, *LICENCES, *models, *adapter)

@@ -61,8 +61,10 @@ def _files(work: Work, settings: PublishSettings, report: Report) -> dict[str, t
     }
     for reference, manifest in work.manifests.items():
         held = {entry.path for entry in manifest.files}
+        if reference.kind is Kind.BASE:
+            files |= {name: (reference, name) for name in sorted(held.intersection(published_names.LICENCES))}
         if reference.kind is Kind.ADAPTER:
-            for name in held.intersection(ADAPTER_FILES):
+            for name in sorted(held.intersection(ADAPTER_FILES)):
                 files[published_names.adapter_file(name)] = (reference, name)
             if TRAINING_LOG in held:
                 files[published_names.TRAINING_LOG] = (reference, TRAINING_LOG)
