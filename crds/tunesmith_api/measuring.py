@@ -93,7 +93,7 @@ class Gates(Api):
     max_perplexity_increase: Annotated[float, Field(ge=0, le=10_000)] = 0.5
     """By how much perplexity may rise."""
     ideal_perplexity_increase: Annotated[float, Field(ge=0, le=10_000)] = 0.1
-    """A rise of more than this is passed with a remark."""
+    """What a good file keeps to; a larger rise passes too, and report.json says so (`ideal` of the gate)."""
     max_log_perplexity_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
     """By how much the mean logarithm of perplexity may rise (a tuned model's perplexity may be 2)."""
     max_kl_divergence: Annotated[float | None, Field(alias="maxKLDivergence", ge=0, le=100)] = None
@@ -107,6 +107,7 @@ class Gates(Api):
     min_answers_clean: Annotated[float, Field(ge=0, le=1)] = 0.95
     """The least share of answers that say something, end by themselves, show no markup and do not go in circles."""
     min_score_gain: Annotated[float | None, Field(ge=-1, le=1)] = None
-    """By how much the tuned model's score must exceed the base model's; unset: not judged."""
+    """By how much the tuned model's score must exceed the base model's (it judges the job, no file is withheld for it);
+    unset: not judged."""
     on_failure: OnFailure = OnFailure.WITHHOLD
     """Withhold keeps a file that failed back and ends the job Failed; Publish publishes it with a mark."""

@@ -121,7 +121,8 @@ class Lora(Api):
     rank: Annotated[int | None, Field(ge=1, le=512)] = None
     """The rank of the adapter's matrices; unset: the family's (16 for most)."""
     alpha: Annotated[int | None, Field(ge=1, le=2048)] = None
-    """The adapter is scaled by alpha / rank; an integer, as Ollama requires. Unset: the family's (as rank for most)."""
+    """The adapter is scaled by alpha / rank; an integer, as Ollama requires. Unset: the family's, in its ratio to
+    the family's rank."""
     dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     """The share of the adapter's inputs that is dropped in training; 0 is fastest."""
     target_modules: (
@@ -215,13 +216,15 @@ class Training(Api):
     optimizer: Optimizer = Optimizer.AUTO
     """Auto is PagedAdamW8bit for QLoRA on a GPU, else AdamW."""
     effective_batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
-    """How many rows make one optimizer step, however many of them fit into memory at once."""
+    """How many rows make one optimizer step, however many fit into memory at once; at most all that there are."""
     batch_size: Annotated[int | None, Field(ge=1, le=4096)] = None
-    """How many rows are in memory at once; unset: chosen for the machine. Changes no result but for rounding."""
+    """How many rows are in memory at once (fewer where a GPU's memory does not suffice), which changes no result but
+    for rounding and what lora.dropout drops; unset: chosen for the machine."""
     gradient_checkpointing: bool | None = None
     """Computes activations twice to hold fewer of them (slower by a quarter); unset: chosen for the machine."""
     packing: bool = False
-    """Fills each sequence with several rows that do not see each other; faster where rows are short."""
+    """Lays the rows that are in memory at once out in one sequence instead of filling short ones up. They do not see
+    each other; it is left out for a model that does not keep them apart."""
     system_prompt: SystemPrompt = Field(default_factory=SystemPrompt)
     """What becomes of the system prompts of the dataset's rows."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 42

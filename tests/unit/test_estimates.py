@@ -58,6 +58,7 @@ def test_steps_and_not_epochs_say_how_much_is_trained(steps: int | None, rows: i
     train = resolve_settings("job", spec, resolved(spec)).train
 
     assert train_tokens(6000, rows, train) == tokens
+    assert train_tokens(6000, rows, train.model_copy(update={"packing": True})) == tokens
 
 
 def test_only_stages_that_are_left_take_time() -> None:

@@ -1,5 +1,6 @@
 """What is generated: a structural schema, an editors' schema that agrees with it, files that are up to date."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,11 @@ def test_the_crd_is_what_kubectl_users_expect() -> None:
         "Passed",
         "Age",
     ]
+
+
+def test_kubectl_can_apply_the_crd() -> None:
+    """It keeps what it applies in an annotation, which holds 256 KiB (apimachinery, TotalAnnotationSizeLimitB)."""
+    assert len(json.dumps(crd())) < 200_000
 
 
 def test_every_column_shows_a_field_that_exists() -> None:
