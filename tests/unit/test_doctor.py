@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from support.cli import called
 from support.llama_cpp_folders import a_tools_folder
 from tunesmith.doctor import (
     GIB,
@@ -29,6 +30,18 @@ def test_this_machine_is_examined_whole() -> None:
     subjects = [finding.subject for finding in report.findings]
     assert {"Python", "llama.cpp", "processor", "memory", "disk", "GPU"} <= set(subjects)
     assert json.loads(json.dumps(report.to_json_dict()))["ready"] is True
+
+
+def test_what_is_missing_is_the_exit_code_in_both_forms(tmp_path: Path) -> None:
+    """A script that asks with --json is told no other thing than a person is."""
+    there, nothing = a_tools_folder(tmp_path / "there"), tmp_path / "nothing"
+    nothing.mkdir()
+    ready = [called("doctor", *form, TUNESMITH_LLAMA_CPP=str(there)) for form in ((), ("--json",))]
+    missing = [called("doctor", *form, TUNESMITH_LLAMA_CPP=str(nothing)) for form in ((), ("--json",))]
+
+    assert [(ran.code, ran.stderr) for ran in ready + missing] == [(0, ""), (0, ""), (1, ""), (1, "")]
+    assert [json.loads(ran.stdout)["ready"] for ran in (ready[1], missing[1])] == [True, False]
+    assert "missing llama.cpp" in " ".join(missing[0].stdout.split())
 
 
 def test_a_package_that_is_absent_or_too_old_is_named_with_the_cure() -> None:

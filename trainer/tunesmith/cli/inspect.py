@@ -64,7 +64,8 @@ def compare(
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine has: Python packages, llama.cpp's tools, memory, disk, processor, GPU.
+    """Say what this machine has: Python packages, llama.cpp's tools, memory, disk, processor, GPU; exit code 1 where
+    something is missing that a run needs.
 
     Example: `tunesmith doctor`
     """
@@ -73,12 +74,12 @@ def doctor(as_json: Json = False) -> None:
     report = examine()
     if as_json:
         sys.stdout.write(json.dumps(report.to_json_dict(), indent=1) + "\n")
-        return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for finding in report.findings:
-        verdict = Text(finding.verdict.value.lower(), style=_FINDING_STYLES[finding.verdict.value])
-        table.add_row(verdict, finding.subject, finding.detail, finding.hint)
-    terminal().print(table)
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for finding in report.findings:
+            verdict = Text(finding.verdict.value.lower(), style=_FINDING_STYLES[finding.verdict.value])
+            table.add_row(verdict, finding.subject, finding.detail, finding.hint)
+        terminal().print(table)
     if not report.ready:
         raise typer.Exit(FAILED)
 
