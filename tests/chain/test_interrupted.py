@@ -88,7 +88,11 @@ def test_a_first_ctrl_c_saves_and_a_second_run_goes_on(job: dict[str, Any], stor
     reached = int(run.until(trained_steps(3))["metrics"]["current_step"])
     run.process.send_signal(signal.SIGINT)
 
+    last = run.until(lambda event: event["event"] == "finished")
     assert run.end(timeout=120) == 130
+    known = record(tmp_path)
+    assert (known["phase"], known["failure"]["class"]) == ("Failed", "Interrupted")
+    assert last == {"event": "finished", "phase": "Failed", "failure": known["failure"], "files": []}
     assert trained_again(tmp_path, other, store)["resumedFrom"] >= reached - 1
 
 

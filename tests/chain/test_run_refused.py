@@ -25,7 +25,8 @@ def store_everything(folder: Path, job: dict[str, object]) -> None:
 def refused(ran: Ran) -> str:
     assert ran.code == 2
     assert "Traceback" not in ran.stderr
-    assert ran.events == []
+    ((event, failure),) = [(event["event"], event["failure"]) for event in ran.events]
+    assert (event, failure["class"]) == ("finished", "SpecInvalid")
     return ran.stderr.splitlines()[0]
 
 

@@ -13,12 +13,13 @@ import pytest
 
 from support.builders import a_plan
 from tunesmith.cli import run as command
+from tunesmith.cli.ending import Outcome, outcome_of_error
 from tunesmith.cli.report import failed_gates
 from tunesmith.cli.terminal import terminal
-from tunesmith.local.job import LocalJob
 from tunesmith.local.record import Record, read_record
 from tunesmith.local.runner import Run, Site
-from tunesmith_api.stages import JobReference, StageResult, StoreLocation
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.stages import JobReference, Stage, StageResult, StoreLocation, failure_of
 
 PLAN = a_plan()
 FAILED = {"name": "maxPerplexityIncrease", "verdict": "Failed", "value": 2.0781, "threshold": 0.5}
@@ -40,7 +41,7 @@ REPORT = {
 }
 
 
-def a_run(output: Path, **published: str) -> tuple[Run, LocalJob]:
+def a_run(output: Path, **published: str) -> Run:
     """A run whose stages have each taken 100 seconds; `published` are the figures of publish."""
     location = StoreLocation(uri="file:///store", namespace="default")
     site = Site(JobReference(name="bot", namespace="default", uid="u"), output, output, location, None, None, 1, dict)  # type: ignore[arg-type]
@@ -49,17 +50,22 @@ def a_run(output: Path, **published: str) -> tuple[Run, LocalJob]:
         record = record.with_result(
             PLAN, stage.name, StageResult(stage=stage.stage, seconds=100.0, figures=dict(published))
         )
-    return Run(PLAN, record, site, print), LocalJob(None, {}, record, PLAN, site)  # type: ignore[arg-type]
+    return Run(PLAN, record, site, print)
 
 
 def ended(output: Path, report: dict[str, Any], **published: str) -> tuple[int, str]:
     """The exit code and what was said of a run that began 167 seconds ago."""
-    run, local = a_run(output, **published)
     (output / "report.json").write_text(json.dumps(report))
+    outcome, said = concluded(a_run(output, **published))
+    return outcome.code, said
+
+
+def concluded(run: Run) -> tuple[Outcome, str]:
+    """How it ended and what was said of it."""
     stream = io.StringIO()
     with redirect_stdout(stream):
-        code = command._conclude(run, local, terminal(), None, time.monotonic() - 167)
-    return code, stream.getvalue()
+        outcome = command._conclude(run, (), terminal(), time.monotonic() - 167)
+    return outcome, stream.getvalue()
 
 
 def test_what_failed_its_gates_is_told_with_value_and_threshold() -> None:
@@ -102,6 +108,80 @@ def test_the_time_is_that_of_this_run_and_not_of_its_stages(tmp_path: Path) -> N
     assert "this run took 2m 4" in said
 
 
+def test_a_gate_of_the_job_alone_withholds_nothing(tmp_path: Path) -> None:
+    """All files are published; another quantization would not help."""
+    code, said = ended(tmp_path, REPORT | {"files": [a_file("Q8_0", PASSED)]}, verdict="Failed", onFailure="Withhold")
+
+    assert code == 1
+    assert "GateFailed: every file is published, but the tuned model failed a gate of its own" in said
+    assert "not published" not in said
+    assert "quantization" not in said
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record.failure is not None
+    assert record.failure["hint"].startswith("Train longer")
+
+
+def test_a_run_that_was_stopped_is_recorded_as_interrupted(tmp_path: Path) -> None:
+    """With what the stage said of itself, or, where it was killed, without; the record no longer says Running."""
+    run = a_run(tmp_path)
+    run.record = run.record.damaged("train")
+    run.stops = 1
+    saved = StageFailure(FailureClass.INTERRUPTED, "step 12 is saved")
+    for failure, message in ((saved, saved.message), (StageFailure(FailureClass.INTERNAL, "killed"), "was stopped")):
+        run.failure = failure_of(failure, Stage.TRAIN)
+        outcome, said = concluded(run)
+
+        assert (outcome.code, said) == (130, "Stopped. The same command goes on from here.\n")
+        record = read_record(tmp_path)
+        assert record is not None
+        assert record.failure is not None
+        assert (record.phase, record.failure["class"]) == ("Failed", "Interrupted")
+        assert message in record.failure["message"]
+        assert outcome.to_event()["failure"] == record.failure
+
+
+def test_a_stage_that_failed_is_told_with_its_logs(tmp_path: Path) -> None:
+    """And recorded."""
+    run = a_run(tmp_path)
+    run.failure = failure_of(StageFailure(FailureClass.DEADLINE, "too late"))
+    outcome, said = concluded(run)
+
+    assert outcome.to_event()["failure"]["class"] == "Deadline"
+    assert outcome.code == 1
+    assert said.splitlines()[0] == "Deadline: too late"
+    assert f"{tmp_path}/.tunesmith/logs" in said
+    record = read_record(tmp_path)
+    assert record is not None
+    assert (record.phase, record.failure) == ("Failed", outcome.to_event()["failure"])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (StageFailure(FailureClass.STORE_UNAVAILABLE, "gone"), ("StoreUnavailable", "gone", 1)),
+        (KeyboardInterrupt(), ("Interrupted", "the run was stopped", 130)),
+        (ZeroDivisionError("a defect"), ("Internal", "ZeroDivisionError: a defect", 1)),
+    ],
+)
+def test_whatever_is_raised_has_a_class_and_is_recorded(
+    tmp_path: Path, error: BaseException, expected: tuple[str, str, int]
+) -> None:
+    """The record that a run has begun does not say Running for ever."""
+    begun = a_run(tmp_path).record
+    with pytest.raises(type(error)), command._recording_errors(tmp_path, begun):
+        raise error
+
+    outcome = outcome_of_error(error)
+    assert outcome.failure is not None
+    name, message, code = expected
+    assert (outcome.failure.failure, outcome.code) == (name, code)
+    assert outcome.failure.message.startswith(message)
+    record = read_record(tmp_path)
+    assert record is not None
+    assert (record.phase, record.failure) == ("Failed", outcome.failure.to_json_dict())
+
+
 def test_an_output_folder_of_any_name_is_named_as_it_is(tmp_path: Path) -> None:
     """Brackets are no markup."""
     output = tmp_path / "[x] [b]"
@@ -124,7 +204,7 @@ def test_only_training_saves_when_it_is_asked_to_stop(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], running: str, said: str
 ) -> None:
     """Other stages begin anew."""
-    run, _ = a_run(tmp_path)
+    run = a_run(tmp_path)
     run._running[running] = None  # type: ignore[assignment]
     with command._stopping(run):
         os.kill(os.getpid(), signal.SIGINT)

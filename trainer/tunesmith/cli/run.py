@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -14,14 +15,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from tunesmith.cli.errors import FAILED, INTERRUPTED, exit_code, tell
+from tunesmith.cli.ending import Outcome, failure_of_gates, failure_of_run, gates_in_short, outcome_of_error
+from tunesmith.cli.errors import tell
 from tunesmith.cli.report import failed_gates, summary
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import board_of, duration, json_lines, showing
 from tunesmith.llama_cpp import provide_tools
 from tunesmith.local.deliver import deliver_anew, digests_of, refuse_a_folder_of_others
 from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job, refuse_disks, still_to_make
-from tunesmith.local.record import write_record
+from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Run
 from tunesmith.local.scratch import working_in
 from tunesmith.manifest import load_manifest
@@ -48,22 +50,54 @@ def run(
 
     Example: `tunesmith run examples/quickstart.yaml --output out/`
     """
-    console, began = terminal(stderr=as_json), time.monotonic()
+    wanted = Wanted(manifest, output, store, namespace)
+    try:
+        outcome = _run(wanted, terminal(stderr=as_json), as_json=as_json)
+    except BaseException as error:
+        # Whatever it was: a program is told that nothing more will come.
+        if as_json:
+            _write(outcome_of_error(error))
+        raise
+    if as_json:
+        _write(outcome)
+    raise typer.Exit(outcome.code)
+
+
+def _write(outcome: Outcome) -> None:
+    sys.stdout.write(json.dumps(outcome.to_event()) + "\n")
+
+
+def _run(wanted: Wanted, console: Console, *, as_json: bool) -> Outcome:
+    began = time.monotonic()
     # Read before anything is written: a manifest that is wrong leaves no trace.
-    name = load_manifest(manifest).metadata.name
-    folder = output or Path(name)
+    name = load_manifest(wanted.manifest).metadata.name
+    folder = wanted.output or Path(name)
     with held(folder):
-        local = open_job(Wanted(manifest, folder, store, namespace))
+        local = open_job(replace(wanted, output=folder))
         _warn(local, console)
         to_make = still_to_make(local)
         refuse_a_folder_of_others(folder, name, local.job.spec.quantizations, None if to_make else _made(local))
         refuse_disks(local, to_make)
         if to_make:
             _provide_tools(console)
-        with working_in(local.site.scratch):
-            carried, files = _carry_out(begin(local), console, as_json=as_json)
-        code = _conclude(carried, local, console, files if as_json else None, began)
-    raise typer.Exit(code)
+        local = begin(local)
+        with working_in(local.site.scratch), _recording_errors(folder, local.record):
+            carried, files = _carry_out(local, console, as_json=as_json)
+        return _conclude(carried, files, console, None if as_json else began)
+
+
+@contextmanager
+def _recording_errors(output: Path, begun: Record) -> Iterator[None]:
+    """A run that an error ends (a store that is gone) is recorded as ended, like one that a stage ends."""
+    try:
+        yield
+    except BaseException as error:
+        _record(outcome_of_error(error), output, read_record(output) or begun)
+        raise
+
+
+def _record(outcome: Outcome, output: Path, record: Record) -> None:
+    write_record(output, record.ended(outcome.failure))
 
 
 def _made(local: LocalJob) -> dict[str, str] | None:
@@ -146,42 +180,39 @@ _PINNED = (Stage.TRAIN, Stage.CONVERT)
 _STOPPERS = (signal.SIGINT, signal.SIGTERM)
 
 
-def _conclude(run: Run, local: LocalJob, console: Console, told: tuple[Path, ...] | None, began: float) -> int:
-    """Say how it ended, to a program with the delivered files `told`; the exit code. `began` is of the clock."""
-    if run.stops and Stage.PUBLISH not in run.record.stages:
-        console.print("Stopped. The same command goes on from here.")
-        return INTERRUPTED
-    if run.failure is not None:
-        return _conclude_failed(run, run.failure, local, console)
-    output = local.site.output
+def _conclude(run: Run, files: tuple[Path, ...], console: Console, began: float | None) -> Outcome:
+    """Record how it ended and say it; `began` (of the clock) is None where a program reads, and figures say nothing."""
+    output, failure = run.site.output, failure_of_run(run)
+    if failure is not None:
+        _record(Outcome(failure), output, run.record)
+        _tell_failure(failure, output, console)
+        return Outcome(failure)
     report = json.loads((output / "report.json").read_text())
-    figures, failed = run.record.stages[Stage.PUBLISH].result.figures, failed_gates(report)
-    withheld = figures.get("verdict") == "Failed" and figures.get("onFailure") == "Withhold"
-    why = failure_of(StageFailure(FailureClass.GATE_FAILED, "; ".join(failed)), Stage.PUBLISH) if withheld else None
-    record = run.record.ended(why)
-    write_record(output, record)
-    if told is not None:
-        sys.stdout.write(
-            json.dumps({"event": "finished", "phase": record.phase, "files": [str(f) for f in told]}) + "\n"
-        )
-    else:
-        console.print(summary(report))
-        spent = duration(time.monotonic() - began)
-        console.print(f"Files: {output}/   (this run took {spent})", soft_wrap=True)
-        if any(file["published"] for file in report["files"]):
-            console.print(f"Chat:  tunesmith chat {output}/", soft_wrap=True)
-    for sentence in failed:
+    gates = failure_of_gates(report, run.record.stages[Stage.PUBLISH].result.figures)
+    outcome = Outcome(gates, files)
+    _record(outcome, output, run.record)
+    if began is not None:
+        _tell_result(report, output, console, began)
+    for sentence in failed_gates(report):
         console.print(sentence, style="red", soft_wrap=True)
-    if withheld:
-        tell(StageFailure(FailureClass.GATE_FAILED, "what failed its gates is not published"), console)
-    return FAILED if withheld else 0
+    if gates is not None:
+        tell(StageFailure(FailureClass.GATE_FAILED, *gates_in_short(report)), console)
+    return outcome
 
 
-def _conclude_failed(run: Run, failure: Failure, local: LocalJob, console: Console) -> int:
-    write_record(local.site.output, run.record.ended(failure))
+def _tell_result(report: dict[str, Any], output: Path, console: Console, began: float) -> None:
+    console.print(summary(report))
+    console.print(f"Files: {output}/   (this run took {duration(time.monotonic() - began)})", soft_wrap=True)
+    if any(file["published"] for file in report["files"]):
+        console.print(f"Chat:  tunesmith chat {output}/", soft_wrap=True)
+
+
+def _tell_failure(failure: Failure, output: Path, console: Console) -> None:
+    if failure.failure is FailureClass.INTERRUPTED:
+        console.print("Stopped. The same command goes on from here.")
+        return
     tell(failure, console)
     if failure.stage in _PINNED and not failure.retry_helps:
         console.print("To change the model, the rows or the training now, choose another --output; what has not")
         console.print("changed is used again from the store.")
-    console.print(f"Logs: {local.site.output / '.tunesmith' / 'logs'}", soft_wrap=True)
-    return exit_code(failure)
+    console.print(f"Logs: {output / '.tunesmith' / 'logs'}", soft_wrap=True)
