@@ -29,6 +29,7 @@ __all__ = [
     "API_VERSION",
     "EVALUATION_PERCENT",
     "KIND",
+    "OBJECT_METADATA",
     "ChatFormat",
     "Columns",
     "Dataset",
@@ -85,8 +86,29 @@ class OnTooLong(StrEnum):
     TRUNCATE_TURNS = "TruncateTurns"
 
 
+# The fields of Kubernetes' ObjectMeta (k8s.io/apimachinery, pkg/apis/meta/v1/types.go, since 1.24). selfLink is no
+# longer filled in, and may still stand in a file.
+OBJECT_METADATA = (
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+)
+
+
 class Metadata(Api):
-    """The object's metadata; of Kubernetes' many fields the ones that mean something here."""
+    """The object's metadata; of Kubernetes' many fields (`OBJECT_METADATA`) the ones that mean something here."""
 
     model_config = ConfigDict(extra="ignore")
 

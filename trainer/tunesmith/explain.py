@@ -14,7 +14,7 @@ from tunesmith_api.generate.structural import Schema
 from tunesmith_api.placement import DNS_LABEL, LABEL_KEY, LABEL_VALUE, OBJECT_NAME, QUANTITY
 from tunesmith_api.quantizations import ALIASES
 from tunesmith_api.sources import HTTP_URL
-from tunesmith_api.spec import REPOSITORY, STORE_URI
+from tunesmith_api.spec import OBJECT_METADATA, REPOSITORY, STORE_URI
 
 _SHOWN_CHARACTERS = 60
 # org/name, which could as well be a file in a folder if it does not end like one with rows.
@@ -47,6 +47,17 @@ def explain(error: ErrorDetails) -> tuple[Path, str, str]:
     if error["type"] in ("enum", "literal_error"):
         return path, f"{_shown(error['input'])} is not one of the allowed words", _nearest(error["input"], schema)
     return path, _out_of_bounds(error), f"it must be {allowed(schema)}"
+
+
+def explain_metadata(name: str) -> tuple[Path, str, str]:
+    """The place of a field of the metadata that no object of Kubernetes has, and what was probably meant."""
+    near = _closest(name, list(OBJECT_METADATA))
+    own = "name, namespace, labels and annotations"
+    return (
+        ("metadata", name),
+        "there is no such field",
+        f"did you mean {near}?" if near else f"the fields here are {own}, and those that Kubernetes fills in",
+    )
 
 
 def explain_source(value: object, rule: str) -> tuple[str, str]:

@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tunesmith.cel import Violation, find
-from tunesmith.explain import explain, explain_source
+from tunesmith.explain import explain, explain_metadata, explain_source
 from tunesmith.kubernetes_yaml import Document, read_documents
 from tunesmith.problems import ManifestInvalid, Path, Problem, render, spell
 from tunesmith_api.sources import SOURCE_RULE
-from tunesmith_api.spec import API_VERSION, KIND, FineTuneJob
+from tunesmith_api.spec import API_VERSION, KIND, OBJECT_METADATA, FineTuneJob
 
 __all__ = ["ManifestInvalid", "Problem", "load_manifest", "parse_manifest", "render"]
 
@@ -76,7 +76,7 @@ def _job(document: Document) -> FineTuneJob:
     value = _without_nulls(document.value)
     # The status is the operator's; in a file it is a left-over of 'kubectl get -o yaml'.
     value.pop("status", None)
-    found: list[tuple[Path, str, str]] = []
+    found: list[tuple[Path, str, str]] = [explain_metadata(name) for name in _unknown_metadata(value)]
     job: FineTuneJob | None = None
     try:
         # As JSON, in strict mode and by the outside names, a value is taken exactly where the API server takes it.
@@ -90,6 +90,12 @@ def _job(document: Document) -> FineTuneJob:
     if job is None or found:
         raise ManifestInvalid([_problem(*problem, document) for problem in found])
     return job
+
+
+def _unknown_metadata(value: dict[str, Any]) -> list[str]:
+    """The model takes any field there, as it must from a cluster; the API server warns of those that it drops."""
+    metadata = value.get("metadata")
+    return [name for name in metadata if name not in OBJECT_METADATA] if isinstance(metadata, dict) else []
 
 
 def _broken(violation: Violation, value: Any) -> tuple[Path, str, str]:

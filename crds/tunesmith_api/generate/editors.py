@@ -2,7 +2,7 @@
 
 from tunesmith_api.generate.crd import job_schema
 from tunesmith_api.generate.structural import Schema, rewrite
-from tunesmith_api.spec import API_VERSION, KIND
+from tunesmith_api.spec import API_VERSION, KIND, OBJECT_METADATA
 
 
 def editor_schema() -> Schema:
@@ -23,7 +23,12 @@ def editor_schema() -> Schema:
         "properties": {
             "apiVersion": {"const": API_VERSION},
             "kind": {"const": KIND},
-            "metadata": {"type": "object", "required": ["name"], "properties": {"name": name}},
+            "metadata": {
+                "type": "object",
+                "required": ["name"],
+                "additionalProperties": False,
+                "properties": {field: {} for field in OBJECT_METADATA} | {"name": name},
+            },
             "spec": rewrite(fields["spec"], _plain),
             "status": {"type": "object"},
         },
