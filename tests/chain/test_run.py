@@ -176,6 +176,8 @@ def test_chat_answers_from_the_file(finished: Finished) -> None:
     assert answered.code == 0, answered.stderr
     assert answered.stdout.strip()
     assert "<|im" not in answered.stdout
+    told = json.loads(tunesmith("chat", finished.out, "Q4_K_M", "--prompt", "Hello!", "--json").stdout)
+    assert told["answer"] == answered.stdout.removesuffix("\n")
 
 
 def test_chat_says_why_there_is_no_answer(finished: Finished) -> None:

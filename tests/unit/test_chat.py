@@ -5,11 +5,15 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tunesmith.cli.chat import answer, client_of, first_messages, piece_of
-from tunesmith_api.failures import StageFailure
+from support.cli import called
+from support.llama_cpp_folders import a_chatting_server
+from tunesmith.cli.chat import answer, chosen_file, client_of, first_messages, piece_of
+from tunesmith_api.failures import FailureClass, StageFailure
 
 
 @pytest.mark.parametrize(
@@ -95,3 +99,59 @@ def test_a_server_that_is_gone_is_a_sentence(server: ThreadingHTTPServer) -> Non
             answer(client, [], 0.0)
 
     assert "tunesmith chat" in caught.value.hint
+
+
+def a_report(*files: tuple[str, str, bool]) -> dict[str, Any]:
+    """Files by type, verdict and whether they are published."""
+    return {
+        "dataset": {"systemPrompt": "Be brief."},
+        "files": [
+            {"name": f"bot-{type_}.gguf", "type": type_, "verdict": verdict, "published": published}
+            for type_, verdict, published in files
+        ],
+    }
+
+
+THREE = a_report(("Q4_0", "Failed", False), ("Q4_K_M", "Failed", True), ("Q8_0", "Passed", True))
+
+
+@pytest.mark.parametrize(
+    ("type_", "file"), [(None, "bot-Q8_0.gguf"), ("Q4_K_M", "bot-Q4_K_M.gguf"), ("q4_k_m", "bot-Q4_K_M.gguf")]
+)
+def test_the_file_of_a_type_is_chosen_or_the_first_that_passed(type_: str | None, file: str) -> None:
+    """In any case of letters; one that failed and is published all the same can be asked for."""
+    assert chosen_file(THREE, type_) == file
+
+
+@pytest.mark.parametrize(
+    ("report", "type_", "said"),
+    [
+        (THREE, "Q5_K_M", "no published Q5_K_M; there is Q4_K_M, Q8_0"),
+        (THREE, "Q4_0", "no published Q4_0; there is Q4_K_M, Q8_0"),
+        (a_report(("Q4_0", "Failed", False)), None, "no published file; there is no file"),
+    ],
+)
+def test_a_type_that_is_not_there_is_told_with_those_that_are(
+    report: dict[str, Any], type_: str | None, said: str
+) -> None:
+    """A file that was withheld is not there."""
+    with pytest.raises(StageFailure, match=said) as caught:
+        chosen_file(report, type_)
+
+    assert caught.value.failure is FailureClass.SPEC_INVALID
+
+
+def test_an_answer_is_json_for_a_program(tmp_path: Path) -> None:
+    """In one line, with what was sent; without a prompt there is nothing to answer."""
+    (tmp_path / "report.json").write_text(json.dumps(THREE))
+    tools = {"TUNESMITH_LLAMA_CPP": str(a_chatting_server(tmp_path / "tools", "Hello\nthere"))}
+    asked = called("chat", tmp_path, "--prompt", "Hi", "--json", **tools)
+
+    assert (asked.code, asked.stderr) == (0, "")
+    assert asked.stdout.count("\n") == 1
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    expected = {"file": f"{tmp_path}/bot-Q8_0.gguf", "messages": messages, "answer": "Hello\nthere"}
+    assert json.loads(asked.stdout) == expected
+    refused = called("chat", tmp_path, "--json", **tools)
+    assert refused.code == 2
+    assert "--prompt TEXT" in refused.stderr

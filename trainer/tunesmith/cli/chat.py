@@ -23,30 +23,42 @@ Type = Annotated[str | None, typer.Argument(help="The quantization. [default: th
 Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this and end.")]
 System = Annotated[str | None, typer.Option(help="A system prompt. [default: the one that was trained with]")]
 Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest word.", min=0.0, max=2.0)]
+Json = Annotated[bool, typer.Option("--json", help="Write the answer to --prompt as JSON.")]
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
 
-def chat(
-    out: Finished, type_: Type = None, prompt: Prompt = None, system: System = None, temperature: Temperature = 0.0
+def chat(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    out: Finished,
+    type_: Type = None,
+    prompt: Prompt = None,
+    system: System = None,
+    temperature: Temperature = 0.0,
+    as_json: Json = False,
 ) -> None:
     """Talk to the result. An empty line or Ctrl-D ends.
 
     Example: `tunesmith chat out/ Q4_K_M`
     """
+    if as_json and prompt is None:
+        raise typer.BadParameter("what is asked is needed too: --prompt TEXT", param_hint="'--json'")
     console = terminal()
     report = read_report(out)
     file = out / chosen_file(report, type_)
     messages = first_messages(report, system)
     with _serving(file) as client:
-        if prompt is not None:
+        if prompt is None:
+            console.print(f"{file.name}; an empty line ends.", style="dim")
+            for line in _lines(console):
+                messages.append({"role": "user", "content": line})
+                messages.append({"role": "assistant", "content": answer(client, messages, temperature)})
+        elif as_json:
+            messages.append({"role": "user", "content": prompt})
+            text = "".join(pieces(client, messages, temperature))
+            sys.stdout.write(json.dumps({"file": str(file), "messages": messages, "answer": text}) + "\n")
+        else:
             answer(client, [*messages, {"role": "user", "content": prompt}], temperature)
-            return
-        console.print(f"{file.name}; an empty line ends.", style="dim")
-        for line in _lines(console):
-            messages.append({"role": "user", "content": line})
-            messages.append({"role": "assistant", "content": answer(client, messages, temperature)})
 
 
 def first_messages(report: dict[str, object], system: str | None) -> list[dict[str, str]]:
@@ -124,23 +136,27 @@ def _lines(console: Console) -> Iterator[str]:
 
 def answer(client: httpx.Client, messages: Sequence[dict[str, str]], temperature: float) -> str:
     """Print the answer as it comes; returns it whole. Raises `Internal` where the server refuses or is gone."""
-    asked = {"messages": list(messages), "temperature": temperature, "stream": True}
     text = ""
+    for piece in pieces(client, messages, temperature):
+        text += piece
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    return text
+
+
+def pieces(client: httpx.Client, messages: Sequence[dict[str, str]], temperature: float) -> Iterator[str]:
+    """The answer as it comes. Raises `Internal` where the server refuses or is gone."""
+    asked = {"messages": list(messages), "temperature": temperature, "stream": True}
     try:
         with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
             if stream.is_error:
                 raise _refused(stream.read())
-            for line in stream.iter_lines():
-                piece = piece_of(line)
-                text += piece
-                sys.stdout.write(piece)
-                sys.stdout.flush()
+            yield from map(piece_of, stream.iter_lines())
     except httpx.TransportError as error:
         message = f"llama-server broke off the conversation: {error or type(error).__name__}"
         hint = "Start 'tunesmith chat' again. If it repeats, memory may be short: choose a smaller quantization."
         raise StageFailure(FailureClass.INTERNAL, message, hint) from error
-    sys.stdout.write("\n")
-    return text
 
 
 def piece_of(line: str) -> str:
