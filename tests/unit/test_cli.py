@@ -1,12 +1,16 @@
 """What the command line says of itself."""
 
 import json
+import os
+import re
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from support.cli import called
 from tunesmith.cli.app import app
 
 
@@ -24,6 +28,54 @@ def finished(folder: Path, *prompts: str) -> Path:
     rows = [{"id": prompt, "prompt": prompt, "tuned": {"text": f"answer to {prompt}"}} for prompt in prompts]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+def test_compare_is_json_for_a_program(tmp_path: Path) -> None:
+    """Both reports as they are, and the answers to the prompts that both runs held out."""
+    one, two = finished(tmp_path / "one", "a", "b"), finished(tmp_path / "two", "b", "c")
+    told = json.loads(called("compare", one, two, "--json").stdout)
+
+    assert told["reports"] == [json.loads((folder / "report.json").read_text()) for folder in (one, two)]
+    assert told["answers"] == [{"prompt": "b", "first": "answer to b", "second": "answer to b"}]
+
+
+@pytest.mark.parametrize("command", [command.name for command in app.registered_commands])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    """Of its own, ready to be copied."""
+    helped = called(command, "--help")
+
+    assert helped.code == 0
+    assert re.search(rf"Example: tunesmith {command}\b", helped.stdout), helped.stdout
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_dry_sweep_names_what_would_go_and_removes_nothing(tmp_path: Path, form: tuple[str, ...]) -> None:
+    """In the store and in the cache; without --dry-run the same goes."""
+    lost = tmp_path / "store" / "default" / "attempts" / "of-a-killed-stage" / "model.gguf"
+    left = tmp_path / "cache" / "scratch" / "of-a-killed-run" / "file"
+    then = time.time() - 40 * 86_400
+    for file in (lost, left):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"GGUF")
+        os.utime(file, (then, then))
+        os.utime(file.parent, (then, then))
+    sweep = ("gc", "--store", tmp_path / "store", *form)
+    cache = {"TUNESMITH_CACHE": str(tmp_path / "cache")}
+    would = called(*sweep, "--dry-run", **cache)
+
+    assert would.code == 0, would.stderr
+    assert lost.exists()
+    assert left.exists()
+    did = called(*sweep, **cache)
+    assert not lost.exists()
+    assert not left.exists()
+    for said in (would.stdout, did.stdout):
+        assert "attempts/of-a-killed-stage/model.gguf" in said
+        assert "scratch/of-a-killed-run" in said
+    if form:
+        assert json.loads(would.stdout) | {"dryRun": False} == json.loads(did.stdout)
+    else:
+        assert would.stdout.replace("would be removed", "removed") == did.stdout
 
 
 @pytest.mark.parametrize(("other", "said"), [("second", True), ("first", False)])

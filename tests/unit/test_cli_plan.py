@@ -1,6 +1,7 @@
 """`tunesmith plan` counts the rows that lie here, and says what is left of a job and not what it was."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
+from support.cli import called
 from support.tiny_sources import ROWS, write_sources
 from tunesmith.cli.app import app
 from tunesmith.local.job import Wanted, open_job
@@ -84,3 +86,17 @@ def finished_training(folder: Path) -> Record:
     """The record of `j` as if its training had ended."""
     local = open_job(Wanted(folder / "job.yaml", None, str(folder / "cache" / "store")))
     return local.record.with_result(local.plan, "train", StageResult(stage=Stage.TRAIN))
+
+
+def test_a_person_reads_three_tables(folder: Path) -> None:
+    """Stages with their keys, settings with their origins, estimates."""
+    estimates(folder, maxSteps=3)
+    ran = called("plan", folder / "job.yaml", TUNESMITH_CACHE=str(folder / "cache"))
+    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+
+    assert (ran.code, ran.stderr) == (0, "")
+    assert lines[0] == f"Stages (store: {folder}/cache/store)"
+    assert any(re.fullmatch("train prepare [0-9a-f]{12} will run", line) for line in lines)
+    assert "training.maxSteps 3 manifest" in lines
+    assert "field below spec value from" in lines
+    assert any(line.startswith("size of Q4_K_M ") for line in lines[lines.index("Estimates") :])

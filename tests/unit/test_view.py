@@ -1,12 +1,19 @@
 """What a person reads while a job runs, on a terminal of 80 columns and in a log."""
 
 import io
+import json
+import os
+import re
+import threading
+from contextlib import redirect_stdout
+from typing import TextIO
 
 import pytest
 from rich.console import Console
 
 from support.builders import a_plan, a_spec
-from tunesmith.cli.view import Board, board_of
+from tunesmith.cli.terminal import terminal
+from tunesmith.cli.view import Board, board_of, json_lines, showing
 from tunesmith.local.listener import ProgressReport
 from tunesmith.local.runner import Event
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -94,3 +101,84 @@ def test_a_stage_that_was_asked_to_stop_has_stopped_and_not_failed(board: Board)
     assert any(" stopped  10s " in line for line in shown(board))
     board.update(ended("train", FailureClass.OUT_OF_MEMORY, "too little"))
     assert any(" failed   10s     OutOfMemory: too little" in line for line in shown(board))
+
+
+def a_short_run() -> list[Event]:
+    """What a runner tells of a stage that reports once and ends."""
+    figures = {"rowsTrained": 52}
+    done = Event("done", "prepare", result=StageResult(stage="prepare", figures=figures, seconds=3.0))
+    return [Event("started", "prepare"), reported("prepare", 114), done, Event("started", "train")]
+
+
+def seen(terminal_file: TextIO, board: Board) -> None:
+    """Show a short run on a file, as `run` does."""
+    with redirect_stdout(terminal_file):
+        console = terminal()
+        with showing(board, console, live=console.is_terminal) as show:
+            for event in a_short_run():
+                show(event)
+
+
+def test_on_a_terminal_one_table_is_drawn_again_and_again(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stages are on it from the beginning, those that wait too, and the last drawing stays."""
+    for name, value in {"TERM": "xterm", "COLUMNS": "80", "LINES": "40"}.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = os.openpty()
+    written: list[bytes] = []
+    reading = threading.Thread(target=read_all, args=(ours, written))
+    reading.start()
+    with os.fdopen(theirs, "w") as file:
+        seen(file, board)
+    reading.join()
+    os.close(ours)
+    text = b"".join(written).decode()
+    drawings = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "").split("bot -> out")
+
+    assert "\x1b[1A" in text  # up one line: drawn over the last drawing
+    assert len(drawings) > 2
+    for stage in PLAN.stages:
+        assert f"\n{stage.name} " in drawings[1]
+        assert f"\n{stage.name} " in drawings[-1]
+    assert re.search(r"prepare .* done +3s +rowsTrained 52", drawings[-1])
+    assert re.search(r"train .* running +0s", drawings[-1])
+
+
+def read_all(descriptor: int, into: list[bytes]) -> None:
+    """What is written to the other side of a terminal, up to its end."""
+    try:
+        while piece := os.read(descriptor, 65_536):
+            into.append(piece)
+    except OSError:  # Linux's word for the end of a pseudo-terminal
+        return
+
+
+def test_elsewhere_there_is_a_line_for_what_happens(board: Board) -> None:
+    """A report so soon after the start is not worth one."""
+    stream = io.StringIO()
+    seen(stream, board)
+
+    assert stream.getvalue().splitlines() == [
+        "prepare: running [0s]",
+        "prepare: done, rowsTrained 52 [3s]",
+        "train: running [0s]",
+    ]
+
+
+def test_a_program_reads_a_line_of_json_for_each_event() -> None:
+    """Under the names of docs/json.md."""
+    stream = io.StringIO()
+    write = json_lines(stream)
+    for event in [*a_short_run(), ended("train", FailureClass.OUT_OF_MEMORY, "too little")]:
+        write(event)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    assert [(line["event"], line["stage"]) for line in lines] == [
+        ("started", "prepare"),
+        ("progress", "prepare"),
+        ("done", "prepare"),
+        ("started", "train"),
+        ("failed", "train"),
+    ]
+    assert (lines[1]["percent"], lines[1]["secondsLeft"], lines[1]["metrics"]["current_step"]) == (30, 114, "120")
+    assert lines[2]["result"]["figures"] == {"rowsTrained": 52}
+    assert lines[4]["result"]["failure"]["class"] == "OutOfMemory"
