@@ -1,4 +1,7 @@
-"""A hub on loopback that speaks as much of the Hugging Face Hub's protocol as reading and publishing need."""
+"""A hub on loopback that speaks as much of the Hugging Face Hub's protocol as reading and publishing need.
+
+Large files come through the LFS protocol or, as to the real hub, through Xet's: what hf_xet 1.8 falls back to.
+"""
 
 import hashlib
 import json
@@ -50,6 +53,7 @@ class Hub:
     repositories: dict[tuple[str, str], Repository] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
+    card_errors: list[dict[str, str]] = field(default_factory=list)
 
     def create(self, name: str, files: dict[str, bytes], kind: str = "model", **facts: Any) -> Repository:
         """A new repository with one commit."""
@@ -102,7 +106,13 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # one sma
             elif match := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)/commit/(.+)", path):
                 self._commit(match[1], match[2], body)
             elif path == "/api/validate-yaml":
-                self._json({"warnings": [], "errors": []})
+                self._json({"warnings": [], "errors": hub.card_errors}, status=400 if hub.card_errors else 200)
+            elif path.startswith("/v1/xorbs/"):
+                data = _content(body)
+                hub.uploads[hashlib.sha256(data).hexdigest()] = data
+                self._json({"was_inserted": True})
+            elif path == "/v1/shards":
+                self._json({"result": 1})
             else:
                 self._error(404, "EntryNotFound")
 
@@ -118,6 +128,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # one sma
                 self._info(match[1], match[2], match[3] or "main")
             elif match := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)/tree/([^/]+)(?:/.*)?", path):
                 self._tree(match[1], match[2], match[3])
+            elif re.fullmatch(r"/api/models/[^/]+/[^/]+/xet-write-token/main", path):
+                self._json({"accessToken": "xet", "exp": 1 << 32, "casUrl": hub.url})
             elif match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 self._file("dataset" if match[1] else "model", match[2], match[3], match[4])
             else:
@@ -219,8 +231,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # one sma
                 return data
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-        def _json(self, value: object, content_type: str = "application/json") -> None:
-            self._send(200, json.dumps(value).encode(), {"Content-Type": content_type})
+        def _json(self, value: object, content_type: str = "application/json", status: int = 200) -> None:
+            self._send(status, json.dumps(value).encode(), {"Content-Type": content_type})
 
         def _error(self, status: int, code: str) -> None:
             self._send(status, json.dumps({"error": code}).encode(), {"X-Error-Code": code, "X-Error-Message": code})
@@ -237,6 +249,20 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # one sma
             del format, args
 
     return Handler
+
+
+def _content(xorb: bytes) -> bytes:
+    """The bytes in an object of Xet's storage that holds one file, of which nothing is compressible.
+
+    Chunks follow each other, each after 8 bytes: version, length (3, little endian), compression (0: none), length.
+    """
+    content, at = b"", 0
+    while at < len(xorb):
+        length = int.from_bytes(xorb[at + 1 : at + 4], "little")
+        assert xorb[at + 4] == 0, "a compressed chunk"
+        content += xorb[at + 8 : at + 8 + length]
+        at += 8 + length
+    return content
 
 
 def _blob(data: bytes) -> str:

@@ -1,10 +1,14 @@
 """A published folder is pushed to a repository of a Hugging Face hub (``HF_ENDPOINT`` honoured)."""
 
+import fnmatch
 import logging
 from pathlib import Path
 
+from tunesmith.published_names import OWN_FOLDER
 from tunesmith.resolve.hub import told
 from tunesmith.secrets import secret_folder, secret_value
+from tunesmith.store.folders import files_below
+from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import HubSettings
 
 log = logging.getLogger(__name__)
@@ -13,22 +17,46 @@ log = logging.getLogger(__name__)
 def push(folder: Path, hub: HubSettings, secrets: Path | None) -> str:
     """Make the repository if it is not there and upload the wanted files in one commit; the commit's address.
 
-    Raises `AccessDenied`, `SourceUnavailable`, `SecretMissing`.
+    Raises `AccessDenied`, `SourceUnavailable`, `SecretMissing`, and `SpecInvalid` for a card that the hub refuses.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    # Its bars would stand between the lines of the stage's log.
+    disable_progress_bars()
     api = HfApi(token=secret_value(secret_folder(hub.secret, secrets), "token"))
+    # upload_folder would make several commits of it, where hf_xet is installed: readers would see half a result.
+    additions = [CommitOperationAdd(path, folder / path) for path in _wanted(folder, hub)]
 
     def upload() -> str:
         api.create_repo(hub.repo, private=hub.private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=hub.repo,
-            folder_path=folder,
-            allow_patterns=list(hub.files),
-            commit_message="Publish measured GGUF files",
-        )
+        commit = api.create_commit(hub.repo, additions, commit_message="Publish measured GGUF files")
         return str(commit.commit_url)
 
-    url = told(f"hf://{hub.repo}", None, upload)
+    try:
+        url = told(f"hf://{hub.repo}", None, upload)
+    except ValueError as error:
+        raise _refused(hub.repo, error) from error
+    except RuntimeError as error:
+        message = f"hf://{hub.repo}: the upload broke off ({str(error)[:200]})"
+        raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, message, "Run the same command again.") from error
     log.info("pushed to %s", url)
     return url
+
+
+def _wanted(folder: Path, hub: HubSettings) -> list[str]:
+    """The files of a published folder that match the manifest's patterns, without what we keep there for ourselves."""
+    paths = (path.relative_to(folder) for path in files_below(folder))
+    names = (path.as_posix() for path in paths if path.parts[0] != OWN_FOLDER)
+    # A folder is named by a '/' at its end, as for the hub's own library.
+    patterns = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in hub.files]
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _refused(repo: str, error: ValueError) -> StageFailure:
+    """What huggingface_hub raises for a README.md whose metadata the hub calls wrong, and for objects it refuses."""
+    return StageFailure(
+        FailureClass.SPEC_INVALID,
+        f"hf://{repo}: the hub refuses the files: {' '.join(str(error).split())[:300]}",
+        "What is refused can be left out with spec.publish.hub.files; the other files are in the store all the same.",
+    )
