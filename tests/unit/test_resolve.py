@@ -282,14 +282,15 @@ def test_digests_are_known_without_a_cache_too(tmp_path: Path, monkeypatch: pyte
         ("s3://b/rows.jsonl", FailureClass.SPEC_INVALID),
         ("s3://bucket/", FailureClass.SPEC_INVALID),
         ("https://127.0.0.1:9/rows.jsonl", FailureClass.SOURCE_UNAVAILABLE),
-        ("file://picture.png", FailureClass.DATASET_INVALID),
+        ("file://pictures", FailureClass.DATASET_INVALID),
     ],
 )
 def test_rows_that_cannot_be_had_say_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, failure: FailureClass
 ) -> None:
     """Absent, of another world, unreachable, or no rows at all."""
-    (tmp_path / "picture.png").write_bytes(b"png")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "one.png").write_bytes(b"png")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
 

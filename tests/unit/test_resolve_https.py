@@ -353,6 +353,19 @@ def test_a_presigned_address_is_asked_as_it_was_signed(web: Web, tmp_path: Path)
     assert [method for method, _, _ in web.requests] == ["GET"]
 
 
+def test_addresses_that_differ_in_their_query_are_two_sources(web: Web, tmp_path: Path) -> None:
+    """Same path, length and version: what one asks for is not given to the other; the query is in no file's name."""
+    pages = {"?part=1": b'{"prompt": "a", "completion": "b"}\n', "?part=2": b'{"prompt": "c", "completion": "d"}\n'}
+    found = {}
+    for query, rows in pages.items():
+        source = web.put("/export", rows, etag="1") + query
+        found[query] = resolve_dataset(Dataset(source=source), Access(tmp_path))
+
+    assert {query: (each.folder / "export").read_bytes() for query, each in found.items()} == pages
+    assert len({each.resolved.digest for each in found.values()}) == 2
+    assert not [path for path in tmp_path.rglob("*") if "part" in path.name]
+
+
 def test_what_a_server_calls_an_encoding_is_kept_as_it_is(web: Web, tmp_path: Path) -> None:
     """A gzip file stays one: it is asked for as it lies there (identity)."""
     packed = gzip.compress(tar(FILES, mode="w:"))

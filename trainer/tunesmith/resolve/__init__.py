@@ -123,9 +123,13 @@ def resolve_dataset(dataset: Dataset, access: Access, revision: str | None = Non
     access = replace(_with_secret(access, dataset.secret_ref), endpoint=dataset.endpoint or access.endpoint)
     listing = list_source(source, "dataset", revision, access)
     where = source.told
-    card = _card(source, listing, access)
-    wanted = row_files(where, listing.files, (dataset.config, dataset.split), card)
-    identity = hashlib.sha256(f"{where} {combined(wanted)}".encode()).hexdigest()[:32]
+    choice = (dataset.config, dataset.split)
+    if listing.single and choice == (None, None):
+        wanted = listing.files
+    else:
+        wanted = row_files(where, listing.files, choice, _card(source, listing, access))
+    # The whole address: two may differ in their query alone.
+    identity = hashlib.sha256(f"{source.uri} {combined(wanted)}".encode()).hexdigest()[:32]
     folder = cache_dir() / "sources" / identity
     fetch(source, listing, wanted, folder, access)
     files = tuple(_hashed(folder, file) for file in wanted)

@@ -207,7 +207,8 @@ def _folder(source: Source, described: ResolvedFile) -> Path | None:
     """Where a version of an archive is kept; None where the server does not tell versions apart."""
     if described.digest == web.UNKNOWN_VERSION:
         return None
-    identity = hashlib.sha256(f"{source.told} {described.digest} {described.size}".encode()).hexdigest()[:32]
+    # The whole address: two may differ in their query alone.
+    identity = hashlib.sha256(f"{source.uri} {described.digest} {described.size}".encode()).hexdigest()[:32]
     return cache_dir() / "sources" / f"archive-{identity}"
 
 

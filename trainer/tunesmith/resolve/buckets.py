@@ -25,24 +25,25 @@ _HINTS = {
 }
 
 
-def list_bucket(source: Source, location: StoreLocation, secrets: Path | None) -> tuple[ResolvedFile, ...]:
-    """The object that a source names, or all below it; `SourceAbsent` if there is none."""
+def list_bucket(source: Source, location: StoreLocation, secrets: Path | None) -> tuple[tuple[ResolvedFile, ...], bool]:
+    """The object that a source names and True, or all below it and False; `SourceAbsent` if there is none."""
     name = source.path.rstrip("/")
     with _told_of(source):
         store = open_store(location, secrets)
-        found = [stat] if (stat := store.stat(name)) else list(store.list(name))
+        named = store.stat(name)
+        found = list(store.list(name)) if named is None else [named]
     if not found:
         raise SourceAbsent(f"{source.uri}: there is no such object and nothing below it")
-    single = len(found) == 1 and found[0].name == name
-    return tuple(
+    files = tuple(
         ResolvedFile(
-            path=Path(name).name if single else item.name.removeprefix(name + "/"),
+            path=Path(name).name if named else item.name.removeprefix(name + "/"),
             size=item.size,
             # S3's own identity of a version without versioning: when it was written. A later write is another source.
             digest=f"modified:{item.modified.isoformat()}",
         )
         for item in sorted(found, key=lambda item: item.name)
     )
+    return files, named is not None
 
 
 def fetch_object(

@@ -1,7 +1,8 @@
 """Which files of a source are a dataset's rows: by what the manifest says, the card's configs, or their names. Pure."""
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -12,6 +13,16 @@ from tunesmith_api.resolved import ResolvedFile
 ROW_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 # Files of a repository that are no rows although they end like some.
 _NOT_ROWS = {"dataset_infos.json", "dataset_info.json", "state.json", "config.json", "package.json"}
+# The words that name a split in a path, and what stands between words (Hugging Face hub documentation, "File names and
+# splits"; datasets, data_files.py).
+_TRAIN, _NONE = "train", ""
+_WORDS = {
+    _TRAIN: ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
+_BETWEEN = r"[-._ 0-9/]"
 
 
 def row_files(
@@ -20,10 +31,10 @@ def row_files(
     """The files with rows of (config, split) `choice`, sorted by path; `DatasetInvalid` names what is there instead.
 
     `card` is the text of README.md, whose front matter may say which files belong to which config and split
-    (Hugging Face hub documentation, "Manual configuration").
+    (Hugging Face hub documentation, "Manual configuration"). Without a split it is train, or the only one.
     """
     config, split = choice
-    found = tuple(file for file in files if file.path.endswith(ROW_FILES) and file.path.split("/")[-1] not in _NOT_ROWS)
+    found = tuple(file for file in files if _has_rows(file.path))
     if not found:
         names = ", ".join(file.path for file in files[:10]) or "nothing"
         raise StageFailure(
@@ -31,7 +42,7 @@ def row_files(
             f"{where} has no rows to read: it holds {names}",
             f"Rows are read from {', '.join(ROW_FILES)}.",
         )
-    patterns = _patterns(front_matter(card), config, split or "train")
+    patterns = _patterns(front_matter(card), config, split)
     if patterns:
         chosen = tuple(file for file in found if any(fnmatch.fnmatchcase(file.path, pattern) for pattern in patterns))
     else:
@@ -40,10 +51,14 @@ def row_files(
         names = ", ".join(file.path for file in found[:10])
         raise StageFailure(
             FailureClass.DATASET_INVALID,
-            f"{where} has no file for config {config or 'default'!r} and split {split or 'train'!r}; it has {names}",
-            "Set datasets[].config and datasets[].split to what is there.",
+            f"{where} has no file for config {config or 'default'!r} and split {split or _TRAIN!r}; it has {names}",
+            "Set datasets[].config and datasets[].split to what is there, or name one file as the source.",
         )
     return tuple(sorted(chosen, key=lambda file: file.path))
+
+
+def _has_rows(path: str) -> bool:
+    return path.lower().endswith(ROW_FILES) and path.rsplit("/", maxsplit=1)[-1] not in _NOT_ROWS
 
 
 def front_matter(card: str | None) -> Mapping[str, Any]:
@@ -57,28 +72,50 @@ def front_matter(card: str | None) -> Mapping[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _patterns(card: Mapping[str, Any], config: str | None, split: str) -> tuple[str, ...]:
-    for entry in card.get("configs") or ():
-        if config is not None and entry.get("config_name") != config:
+def _patterns(card: Mapping[str, Any], config: str | None, split: str | None) -> tuple[str, ...]:
+    """The paths that a card names for a config (default: its first) and a split; none where it says nothing of them."""
+    configs = card.get("configs")
+    for entry in configs if isinstance(configs, list) else ():
+        if not isinstance(entry, dict) or (config is not None and entry.get("config_name") != config):
             continue
         files = entry.get("data_files")
         if isinstance(files, str):
             return (files,)
-        for part in files or ():
-            if isinstance(part, str):
-                return tuple(files)
-            if part.get("split") == split:
-                path = part.get("path")
-                return tuple(path) if isinstance(path, list) else (str(path),)
+        parts = files if isinstance(files, list) else []
+        if parts and all(isinstance(part, str) for part in parts):
+            return tuple(parts)
+        named = [(str(part.get("split")), part.get("path")) for part in parts if isinstance(part, dict)]
+        wanted = split or _default_of({name for name, _ in named})
+        if paths := [path for name, path in named if name == wanted]:
+            return tuple(str(one) for path in paths for one in (path if isinstance(path, list) else [path]))
     return ()
 
 
 def _by_name(files: Sequence[ResolvedFile], config: str | None, split: str | None) -> tuple[ResolvedFile, ...]:
     if config is not None:
         files = [file for file in files if config in file.path.split("/")[:-1] or file.path.startswith(config)]
-    named = tuple(file for file in files if (split or "train") in file.path.split("/")[-1] or f"/{split}/" in file.path)
-    if named:
-        return named
-    # Without a split asked for, files that name none of the usual splits are all rows.
-    others = tuple(file for file in files if not any(word in file.path for word in ("test", "valid", "dev")))
-    return () if split is not None else others
+    if split is not None:
+        return tuple(file for file in files if _names(file.path, split))
+    by_split: dict[str, list[ResolvedFile]] = {}
+    for file in files:
+        by_split.setdefault(_split_of(file.path), []).append(file)
+    return tuple(by_split.get(_default_of(by_split.keys()), ()))
+
+
+def _default_of(splits: Collection[str]) -> str:
+    """Of these splits train, else what belongs to none (all rows, beside some to test with), else the only one."""
+    if _TRAIN in splits:
+        return _TRAIN
+    return next(iter(splits)) if len(splits) == 1 else _NONE
+
+
+def _split_of(path: str) -> str:
+    """The split that a path names by one of its words: its folders count before the file's name."""
+    words = re.split(_BETWEEN, path.lower())
+    return next((_SPLIT_OF[word] for word in words if word in _SPLIT_OF), _NONE)
+
+
+def _names(path: str, split: str) -> bool:
+    """Whether a path names a split: as whole words of it, or by another word for the same."""
+    words = "|".join(map(re.escape, _WORDS.get(split, (split,))))
+    return re.search(f"(?:^|{_BETWEEN})(?:{words})(?:$|{_BETWEEN})", path, re.IGNORECASE) is not None

@@ -47,7 +47,7 @@ class Listing:
     """The files of a ``model`` or ``dataset`` with what pins them: a commit of a hub, and a digest for each file.
 
     `license` and `parameters` (of a model's safetensors) are what a hub says of them. `folder` is where the files lie
-    already, on this machine.
+    already, on this machine. `single`: the source names a file, and no place that holds some.
     """
 
     kind: str
@@ -56,6 +56,7 @@ class Listing:
     license: str | None = None
     parameters: int | None = None
     folder: Path | None = None
+    single: bool = False
 
 
 def list_source(source: Source, kind: str, revision: str | None, access: Access) -> Listing:
@@ -64,14 +65,15 @@ def list_source(source: Source, kind: str, revision: str | None, access: Access)
         found = hub.list_repository(source.place, kind, revision, access.token)
         return Listing(kind, found.revision, found.files, found.license, found.parameters)
     if source.scheme is Scheme.S3:
-        return Listing(kind, None, buckets.list_bucket(source, access.bucket(source), access.secrets))
+        objects, single = buckets.list_bucket(source, access.bucket(source), access.secrets)
+        return Listing(kind, None, objects, single=single)
     if source.scheme is Scheme.HTTPS and kind == "dataset":
-        return Listing(kind, None, (web.describe(source, access.token),))
+        return Listing(kind, None, (web.describe(source, access.token),), single=True)
     if source.scheme is Scheme.PVC:
         message = f"{source.uri} names a claim of a cluster, which is not mounted here"
         raise StageFailure(FailureClass.SPEC_INVALID, message, "On one machine use a file:// source.")
     path = _path_here(source, access)
-    return Listing(kind, None, _list_disk(source, path), folder=_folder(path))
+    return Listing(kind, None, _list_disk(source, path), folder=_folder(path), single=path.is_file())
 
 
 def folder_here(source: Source, access: Access) -> Path | None:
