@@ -82,6 +82,26 @@ def test_address_of_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
+    "location",
+    [
+        {"uri": "s3://ab/x"},
+        {"uri": "s3://a..b/x"},
+        {"uri": "s3://a-b-/x"},
+        {"uri": "s3://bucket/x", "region": "not a region"},
+    ],
+)
+def test_an_address_that_the_sdk_refuses(location: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the manifest's fault too, told before anything is asked and with what would be right."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with pytest.raises(StageFailure) as failed:
+        open_store(StoreLocation.model_validate(location)).stat("x")
+
+    assert (failed.value.failure, "bucket" in failed.value.hint) == (FailureClass.SPEC_INVALID, True)
+    assert "s3://" in failed.value.message
+
+
+@pytest.mark.parametrize(
     "location", [{"uri": "s3:///p"}, {"uri": "gs://b"}, {"uri": ""}, {"uri": "s3://b", "endpoint": "ftp://x"}]
 )
 def test_no_address(location: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,9 +63,6 @@ def _told_of(source: Source) -> Iterator[None]:
         raise StageFailure(FailureClass.SPEC_INVALID, f"{source.uri} names a bucket alone", "Use s3://bucket/key.")
     try:
         yield
-    except ValueError as error:
-        # The SDK's word for a name that no bucket can have, said before anything is sent.
-        raise StageFailure(FailureClass.SPEC_INVALID, f"{source.uri}: {error}", "Use s3://bucket/key.") from error
     except NotFoundInStoreError as error:
         raise SourceAbsent(f"{source.uri}: {error}") from error
     except StageFailure as error:

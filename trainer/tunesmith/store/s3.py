@@ -15,6 +15,7 @@ from minio import Minio
 from minio.commonconfig import ComposeSource
 from minio.credentials.providers import Provider
 from minio.error import S3Error
+from minio.helpers import check_bucket_name
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from tunesmith.store.local_files import appearing, disk_full_is_classified
@@ -28,6 +29,7 @@ from tunesmith.store.protocol import (
 )
 from tunesmith.store.s3_access import S3Address, ca_file, s3_address, s3_credentials
 from tunesmith.store.s3_errors import CONFLICTS, S3_ERRORS, UNSUPPORTED, s3_failure
+from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import StoreLocation
 
 # 5 MiB is the least and 10,000 the most of parts (Amazon S3 user guide, "multipart upload limits"); parts wait in
@@ -225,7 +227,25 @@ class _HashingReader:
 def open_s3(location: StoreLocation, secrets: Path | None) -> S3Store:
     """The store of an ``s3://`` location (`SpecInvalid`, `SecretMissing`)."""
     address = s3_address(location, os.environ)
-    return S3Store(address, s3_credentials(location, secrets), ca_file(location, secrets))
+    with _spec_is_blamed(location.uri):
+        check_bucket_name(address.bucket)
+    credentials, authority = s3_credentials(location, secrets), ca_file(location, secrets)
+    with _spec_is_blamed(location.uri):
+        return S3Store(address, credentials, authority)
+
+
+@contextmanager
+def _spec_is_blamed(uri: str) -> Iterator[None]:
+    """The SDK's word for a bucket's name, a region or a host that cannot be, said before anything is sent."""
+    try:
+        yield
+    except ValueError as error:
+        raise StageFailure(
+            FailureClass.SPEC_INVALID,
+            f"the store {uri} cannot be reached as it is named: {error}",
+            "A bucket's name is 3 to 63 small letters, digits, '.' and '-', and begins and ends with a letter or digit; "
+            "a service other than Amazon's is named by its endpoint.",
+        ) from error
 
 
 def _transport(authority: Path | None) -> urllib3.PoolManager:
