@@ -10,6 +10,8 @@ import yaml
 from support.builders import DATASETS, MODEL, a_plan
 from support.tiny_sources import write_sources
 from tunesmith.cache import cache_dir
+from tunesmith.doctor import gpu_finding
+from tunesmith.gpu import nvidia_smi
 from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job, recorded
 from tunesmith.local.processes import start
 from tunesmith.local.record import Record, write_record
@@ -139,3 +141,20 @@ def test_sources_are_reached_as_the_manifest_says_whatever_the_store(
 
     assert (told["endpoint"], told["region"], told["caSecret"]) == ("https://minio.example", "eu-1", "ca")
     assert local.site.location.endpoint is None
+
+
+@pytest.mark.parametrize("answer", ["NVIDIA L4, 23034, 570.1", ""], ids=["one GPU", "none"])
+def test_a_gpu_that_only_the_driver_knows_of_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """WSL2 has no device file; doctor asks the same tool."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\necho '{answer}'\n")
+    (tmp_path / "bin" / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    local = opened(tmp_path)
+
+    used = local.site.execution(local.plan.stage(Stage.TRAIN))["useGpu"]
+    assert used == (bool(answer) or Path("/dev/nvidia0").exists())
+    assert gpu_finding(nvidia_smi()).verdict == ("Ok" if answer else "Note")

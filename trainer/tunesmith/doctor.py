@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -15,6 +14,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from tunesmith.cache import cache_dir
+from tunesmith.gpu import nvidia_smi
 from tunesmith.llama_cpp.build import absent_prerequisites
 from tunesmith.llama_cpp.find import Candidate, candidates
 from tunesmith.llama_cpp.tools import Origin
@@ -84,7 +84,7 @@ def examine(store: Path | None = None) -> Report:
             _processor(),
             _memory(),
             *(_disk(folder) for folder in folders),
-            gpu_finding(_nvidia_smi()),
+            gpu_finding(nvidia_smi()),
         )
     )
 
@@ -199,16 +199,6 @@ def disk_finding(folder: Path, free: int) -> Finding:
         return Finding("disk", Verdict.OK, detail, facts=facts)
     hint = "Free some, or put TUNESMITH_CACHE on another disk; 'tunesmith plan' says how much a job needs."
     return Finding("disk", Verdict.NOTE, detail, hint, facts)
-
-
-def _nvidia_smi() -> str | None:
-    """What the driver's own tool says of each GPU, or None where there is no driver."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
-    try:
-        run = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return run.stdout if run.returncode == 0 else None
 
 
 def gpu_finding(answer: str | None) -> Finding:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tunesmith.cache import cache_dir
 from tunesmith.cel import violations
+from tunesmith.gpu import has_gpu
 from tunesmith.local.disk import refuse_small_disks, space_of
 from tunesmith.local.record import FOLDER, Record, read_record, write_record
 from tunesmith.local.runner import Site, stages_at_once
@@ -140,7 +141,7 @@ def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: 
             batch_size=training.batch_size,
             gradient_checkpointing=training.gradient_checkpointing,
             save_every=training.save_every,
-            use_gpu=gpu is not None or Path("/dev/nvidia0").exists(),
+            use_gpu=gpu is not None or has_gpu(),
             gpu_required=gpu is not None,
             gpu_product=gpu and gpu.product,
             gpu_memory_bytes=int(quantity_number(gpu.memory)) if gpu and gpu.memory else None,

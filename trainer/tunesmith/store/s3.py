@@ -243,8 +243,8 @@ def _spec_is_blamed(uri: str) -> Iterator[None]:
         raise StageFailure(
             FailureClass.SPEC_INVALID,
             f"the store {uri} cannot be reached as it is named: {error}",
-            "A bucket's name is 3 to 63 small letters, digits, '.' and '-', and begins and ends with a letter or digit; "
-            "a service other than Amazon's is named by its endpoint.",
+            "A bucket's name is 3 to 63 small letters, digits, '.' and '-', with a letter or digit at both ends; a "
+            "service other than Amazon's is named by its endpoint.",
         ) from error
 
 
