@@ -86,6 +86,11 @@ class TrainSettings(Api):
     attention: str = "sdpa"
     start_adapter: str | None = None
 
+    @property
+    def fresh_targets(self) -> tuple[str, ...]:
+        """The layers that get a new adapter; none where training goes on from one, which brings its own."""
+        return () if self.lora is None or self.start_adapter is not None else self.lora.target_modules
+
 
 class TrainExecution(Api):
     """How training is carried out; changes neither the key nor, but for rounding, the weights.

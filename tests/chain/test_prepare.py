@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tunesmith_api.settings import DatasetSettings, PrepareSettings
 from tunesmith_api.stages import Kind
 from tunesmith_trainer.conversion_proof import compare_vocabulary
 from tunesmith_trainer.data.rows import MAX_ROW_BYTES
+from tunesmith_trainer.engines.targets import check_folder_targets
 from tunesmith_trainer.prepare import load_base, prepare_rows, run
 from tunesmith_trainer.tokenizer import Tokenizer, load_tokenizer
 
@@ -340,6 +342,41 @@ def test_a_model_that_cannot_be_used_is_refused_before_anything_of_it_is_loaded(
 
     assert caught.value.failure is failure
     assert caught.value.hint
+
+
+def test_layers_that_the_model_has_not_are_told_before_training_takes_a_gpu(tmp_path: Path) -> None:
+    """What training will ask of the model comes with the call, and enters no key of the dataset."""
+    work = prepare_work(smollm2(), tmp_path, prepare_settings())
+    request = work.request.model_copy(update={"execution": {"loraTargets": ["q_proj", "qkv_proj"]}})
+
+    with pytest.raises(StageFailure, match="no layer of this model is called qkv_proj; it has down_proj") as caught:
+        run(replace(work, request=request))
+
+    assert caught.value.failure is FailureClass.SPEC_INVALID
+
+
+def test_the_usual_layers_are_not_those_of_every_family(tmp_path: Path) -> None:
+    """Phi-3 joins them; to know it takes its description, not its weights."""
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "vocab_size": 99, "pad_token_id": 0} | sizes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(StageFailure, match="called q_proj, k_proj, v_proj, gate_proj, up_proj; it has ") as caught:
+        check_folder_targets(tmp_path, families.load("generic").lora_targets)
+
+    assert caught.value.message.endswith("it has down_proj, gate_up_proj, lm_head, o_proj, qkv_proj")
+    assert "targetModules" in caught.value.hint
+    check_folder_targets(tmp_path, ("qkv_proj", "o_proj"))
+
+
+def test_a_model_that_transformers_does_not_know_is_told(tmp_path: Path) -> None:
+    """Training could not load it either."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "unheard-of"}))
+
+    with pytest.raises(StageFailure, match="transformers cannot load the model") as caught:
+        check_folder_targets(tmp_path, ("q_proj",))
+
+    assert caught.value.failure is FailureClass.MODEL_INVALID
 
 
 def _unknown_pre_tokenizer(base: Path) -> None:

@@ -7,17 +7,20 @@ import psutil
 import pytest
 import yaml
 
-from support.builders import DATASETS, MODEL, a_plan
+from support.builders import DATASETS, MODEL, a_plan, a_spec, resolved
 from support.tiny_sources import write_sources
 from tunesmith.cache import cache_dir
 from tunesmith.doctor import gpu_finding
 from tunesmith.gpu import nvidia_smi
-from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job, recorded
+from tunesmith.local.job import LocalJob, Wanted, begin, execution_of, held, open_job, recorded
 from tunesmith.local.processes import start
 from tunesmith.local.record import Record, write_record
+from tunesmith.resolve import Access
 from tunesmith.secrets import secrets_root
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import Stage, StageRequest, StageResult
+from tunesmith_trainer.gather import PrepareExecution
 
 PLAN = a_plan()
 
@@ -34,6 +37,27 @@ def facts(tmp_path: Path) -> Path:
     first = PLAN.stages[0]
     write_record(tmp_path, a_record("facts").with_result(PLAN, first.name, StageResult(stage=first.stage)))
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "targets"),
+    [
+        pytest.param({"training": {"lora": {"targetModules": ["qkv_proj"]}}}, ("qkv_proj",), id="named"),
+        pytest.param({"training": {"method": "Full"}}, (), id="no adapter"),
+        pytest.param({"model": MODEL | {"adapter": "hf://o/a"}}, (), id="an adapter that brings its own"),
+    ],
+)
+def test_prepare_is_told_which_layers_training_asks_for(change: dict[str, Any], targets: tuple[str, ...]) -> None:
+    """So that a wrong name ends the job before training takes a GPU."""
+    spec = a_spec(**change)
+    job = FineTuneJob.model_validate(
+        {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "facts"}, "spec": spec}
+    )
+    record = a_record("facts").model_copy(update={"resolved": resolved(spec)})
+
+    told = execution_of(a_plan(spec).stage("prepare"), job, record, Access(Path()))
+
+    assert PrepareExecution.model_validate(told).lora_targets == targets
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])

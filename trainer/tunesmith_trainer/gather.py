@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class PrepareExecution(Api):
-    """Where prepare finds what its settings name by digest; `folder` is where relative file paths start."""
+    """Where prepare finds what its settings name by digest; `folder` is where relative file paths start.
+
+    `lora_targets` are what training will ask of the model: checked before it takes a GPU, and nothing of the dataset.
+    """
 
     model: Model
     datasets: tuple[Dataset, ...]
@@ -28,6 +31,7 @@ class PrepareExecution(Api):
     endpoint: str | None = None
     region: str | None = None
     ca_secret: str | None = None
+    lora_targets: tuple[str, ...] = ()
 
 
 def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:

@@ -31,6 +31,7 @@ from tunesmith_trainer.data.split import USED, Part, Split, check_sizes, rates, 
 from tunesmith_trainer.data.system import Systems
 from tunesmith_trainer.data.texts import calibration_text, forgetting_text, gate_text
 from tunesmith_trainer.data.write import PartWriter
+from tunesmith_trainer.engines.targets import check_folder_targets
 from tunesmith_trainer.figures_file import write_figures
 from tunesmith_trainer.tokenizer import DATE_STRING, Tokenizer, choose_pad, load_tokenizer
 from tunesmith_trainer.work import Outcome, Output, Work
@@ -62,6 +63,8 @@ def run(work: Work) -> Outcome:
     folder = work.scratch / "dataset"
     folder.mkdir(parents=True, exist_ok=True)
     with _proving(work) as proof:
+        if targets := work.request.execution.get("loraTargets"):
+            check_folder_targets(work.inputs[Kind.BASE], targets)
         figures = prepare_rows(work, settings, base, folder)
         ends = [base.tokenizer.ends[name] for name in figures["endOfTurn"]]
         figures["vocabulary"] = compare_vocabulary(_awaited(proof, work.interrupted), base.tokenizer, ends)

@@ -122,11 +122,13 @@ def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: 
     """What a stage is told beside its settings: where the sources are, how much memory training may use."""
     spec = job.spec
     if stage.stage is Stage.PREPARE:
+        assert record.resolved is not None  # noqa: S101  # open_job resolves
         told = {
             "model": spec.model.to_json_dict(),
             "datasets": [dataset.to_json_dict() for dataset in spec.datasets],
             "evaluation": spec.evaluation.to_json_dict(),
-            "resolved": None if record.resolved is None else record.resolved.to_json_dict(),
+            "resolved": record.resolved.to_json_dict(),
+            "loraTargets": resolve_settings(job.metadata.name, spec, record.resolved).train.fresh_targets,
             "folder": str(access.base),
             "endpoint": access.endpoint,
             "region": access.region,

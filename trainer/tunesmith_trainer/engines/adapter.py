@@ -69,7 +69,8 @@ def check_targets(targets: Iterable[str], linear_names: Iterable[str], tied: boo
     if missing:
         known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in names}))
         message = f"training.lora.targetModules: no layer of this model is called {', '.join(missing)}; it has {known}"
-        raise StageFailure(FailureClass.SPEC_INVALID, message)
+        hint = "Set training.lora.targetModules to those of them that shall get an adapter."
+        raise StageFailure(FailureClass.SPEC_INVALID, message, hint)
     if tied and any(_ends_with("lm_head", target) for target in wanted):
         message = "training.lora.targetModules: lm_head shares its weights with the embeddings in this model"
         raise StageFailure(FailureClass.SPEC_INVALID, message, "Remove lm_head from targetModules.")
