@@ -139,6 +139,40 @@ def test_a_text_column_of_another_name_can_be_named() -> None:
     assert mapping(Columns(completion="body"), ChatFormat.TEXT)({"body": "words"}) == {"text": "words"}
 
 
+@pytest.mark.parametrize(
+    ("template", "row", "said"),
+    [
+        ("{{ title }}: {{ body }}", {"title": "x", "body": None}, "the column body is null"),
+        ("{{ title ~ body }}", {"title": "x", "body": None}, "the column body is null"),
+        ("{{ body | upper }}", {"body": None}, "the column body is null"),
+        ("{{ body.lines }}", {"body": None}, "the column body is null"),
+        ("{{ body.text }}", {"body": {"text": None}}, "is null"),
+        ("{% if text %}{{ text }}{% endif %}", {"body": "x"}, "'text' is undefined"),
+    ],
+)
+def test_an_empty_cell_is_not_written_as_a_word(template: str, row: dict[str, Any], said: str) -> None:
+    """Null is missing, as it is for a column that is named alone; a name that no column has is another fault."""
+    with pytest.raises(RowError, match=said):
+        mapping(Columns(prompt=template, completion="{{ 1 }}"), ChatFormat.AUTO)(row)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "x{% if body %}: {{ body }}{% endif %}",
+        "x{{ body | default('') }}",
+        "x{{ body or '' }}",
+        "x{% if body is not none %}: {{ body }}{% endif %}",
+        "x{% if body is defined %}: {{ body }}{% endif %}",
+    ],
+)
+def test_a_template_may_say_what_an_empty_cell_means(template: str) -> None:
+    """It asks whether there is something."""
+    mapped = mapping(Columns(prompt=template, completion="{{ 1 }}"), ChatFormat.AUTO)
+
+    assert mapped({"body": None})["prompt"] == "x"
+
+
 def test_absent_columns_are_named() -> None:
     """Jinja texts are not taken for names of columns."""
     columns = Columns(prompt="question", completion="{{ answer }}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -12,6 +12,24 @@ from tunesmith_trainer.data.rows import MAX_ROW_BYTES, RowError
 
 Mapped = Callable[[Mapping[str, Any]], dict[str, Any]]
 _Cell = Callable[[Mapping[str, Any]], Any]
+
+
+class _Null(StrictUndefined):
+    """An empty cell: nothing that could be written, but something that a template may ask about."""
+
+    def __bool__(self) -> bool:  # type: ignore[override]  # asking is what a strict one refuses
+        return False
+
+
+def _is_none(value: object) -> bool:
+    return value is None or isinstance(value, _Null)
+
+
+def _written(value: object) -> object:
+    """What an expression writes; an empty cell inside of a cell would become the word None."""
+    if value is None:
+        raise UndefinedError("what is to be written is null")
+    return value
 
 
 def mapping(columns: Columns, wanted: ChatFormat) -> Mapped:
@@ -58,7 +76,10 @@ def _value(row: Mapping[str, Any], name: str) -> Any:
 
 
 def _template(source: str) -> _Cell:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_written
+    )
+    environment.tests["none"] = _is_none
     try:
         compiled = environment.from_string(source)
     except TemplateError as error:
@@ -67,7 +88,7 @@ def _template(source: str) -> _Cell:
 
     def render(row: Mapping[str, Any]) -> str:
         try:
-            text = compiled.render(row)
+            text = compiled.render({name: _null(name) if value is None else value for name, value in row.items()})
         # A template can fail in any way that an expression can.
         except Exception as error:
             raise RowError(f"does not fit the Jinja text of columns: {error}") from error
@@ -76,3 +97,7 @@ def _template(source: str) -> _Cell:
         return text
 
     return render
+
+
+def _null(name: str) -> _Null:
+    return _Null(hint=f"the column {name} is null")
