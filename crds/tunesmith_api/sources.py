@@ -79,7 +79,9 @@ class Dataset(Api):
     format: ChatFormat = ChatFormat.AUTO
     """How a row holds its conversation; Auto finds out from the columns."""
     columns: Columns | None = None
-    """The columns, where they are called otherwise than the format expects."""
+    """The columns, where they are called otherwise than the format expects; only with the formats Auto (which is then
+    PromptCompletion), PromptCompletion, and Text, whose text is completion, else prompt. A Jinja text that
+    writes an empty (null) cell makes its row invalid; it may ask first: "{% if body %}{{ body }}{% endif %}"."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """How often the rows are seen compared with those of the other datasets."""
     max_examples: Annotated[int | None, Field(ge=1, le=1_000_000_000)] = None

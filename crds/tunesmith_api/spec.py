@@ -237,7 +237,8 @@ class JobSpec(Api):
     """What becomes of rows that cannot be read: Fail names them, Drop counts them in the report."""
     on_too_long: OnTooLong = OnTooLong.DROP
     """What becomes of too long rows: Drop counts them in the report, TruncateTurns removes whole turns from the end,
-    Fail names them. No row is ever cut inside an answer, since that would teach the model not to stop."""
+    Fail names them. No conversation is ever cut inside an answer, since that would teach the model not to stop; a row
+    of the format Text becomes consecutive pieces under TruncateTurns, of which only the last ends the text."""
     suspend: bool = False
     """Stops after the next checkpoint, and goes on when it is false again."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
