@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 # Merged weights are rounded to bfloat16: measured divergences are 0.0001 for a trained adapter and up to 0.0064 for one
-# of few steps, whose changes are small against the weights' last bit; unmerged it is the adapter's whole effect, 0.2
+# of few steps, whose changes are small against the weights' last bit; unmerged it is the adapter's whole effect, 0.12
 # and more. Equal top tokens were 0.943 to 0.997 for right merges, 0.84 at most unmerged; of 256 positions such a share
-# has a standard error of 1.5 points. What the weights are is proven bit by bit (`check_merge`); this is what they do.
+# has a standard error of 1.5 points. What the weights are is proven bit by bit (`check_merge`); this is what they do
+# (docs/decisions/0007-merge-tolerances.md).
 MERGED = Tolerance(same_top=0.9, mean_kl=0.02)
 # A merge may differ from base and adapter apart by this share of what the adapter does (engines.md, section 8) ...
 EFFECT_SHARE = 0.05
