@@ -8,8 +8,8 @@ from typing import Any
 from tunesmith_api.schema import Api
 from tunesmith_api.stages import Kind
 
-# A recipe is raised by hand when a kind's content would change for the same inputs, so for the kinds that llama.cpp
-# makes also whenever its pinned build is raised. Never lowered. tests/unit/test_keys.py freezes the keys.
+# A recipe is raised by hand when a kind's content would change for the same inputs, so for the kinds of LLAMA_CPP also
+# whenever its pinned build is raised. Never lowered. tests/unit/test_keys.py freezes the keys, and the recipes by pin.
 RECIPES: Mapping[Kind, int] = {
     Kind.BASE: 1,
     Kind.DATASET: 3,
@@ -22,6 +22,10 @@ RECIPES: Mapping[Kind, int] = {
     Kind.QUANTIZED: 3,
     Kind.PUBLICATION: 3,
 }
+
+# What llama.cpp makes or measures. Of a dataset it makes nothing: there it is only asked whether it knows the
+# vocabulary, which convert asks again.
+LLAMA_CPP = (Kind.GGUF, Kind.BASE_GGUF, Kind.IMATRIX, Kind.LOGITS, Kind.EVALUATION, Kind.QUANTIZED)
 
 
 def canonical_json(value: object) -> bytes:

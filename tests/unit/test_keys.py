@@ -1,14 +1,19 @@
 """Keys are frozen: a release that changes one by accident would make every user's artifacts again."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.builders import a_plan, a_spec
-from tunesmith_api.keys import canonical_json
+from tunesmith.llama_cpp.pin import PIN
+from tunesmith_api.keys import LLAMA_CPP, RECIPES, canonical_json
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "keys.json"
+# One line for each pin of llama.cpp, and for each set of recipes under it, the newest last.
+PINS = GOLDEN.with_name("llama_cpp.json")
 
 CASES: dict[str, dict[str, object]] = {
     "smallest": {},
@@ -31,6 +36,30 @@ def test_the_keys_of_ten_manifests_are_frozen(case: str) -> None:
     plan = a_plan(a_spec(**CASES[case]))
 
     assert {stage.name: stage.key for stage in plan.stages} == frozen[case]
+
+
+def pinned() -> dict[str, Any]:
+    """The pinned llama.cpp, and the recipes of what it makes."""
+    return {"pin": f"{PIN.build}-r{PIN.recipe}", "recipes": {kind.value: RECIPES[kind] for kind in LLAMA_CPP}}
+
+
+def unraised(history: list[dict[str, Any]]) -> list[str]:
+    """The kinds that a new llama.cpp made under the recipe of the one before."""
+    return [
+        kind
+        for old, new in pairwise(history)
+        for kind, recipe in new["recipes"].items()
+        if new["pin"] != old["pin"] and recipe <= old["recipes"].get(kind, 0)
+    ]
+
+
+def test_a_new_llama_cpp_raises_the_recipes_of_what_it_makes() -> None:
+    """Contract 2. Whoever raises pin or recipes adds a line to tests/golden/llama_cpp.json, and changes none."""
+    history = json.loads(PINS.read_text())
+
+    assert history[-1] == pinned()
+    assert unraised(history) == []
+    assert unraised([*history, pinned() | {"pin": "b99999-0000000-r1"}]) == [kind.value for kind in LLAMA_CPP]
 
 
 def test_one_value_has_one_spelling() -> None:
