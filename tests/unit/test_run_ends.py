@@ -136,9 +136,9 @@ def test_a_run_that_was_stopped_is_recorded_as_interrupted(tmp_path: Path) -> No
         record = read_record(tmp_path)
         assert record is not None
         assert record.failure is not None
-        assert (record.phase, record.failure["class"]) == ("Failed", "Interrupted")
-        assert message in record.failure["message"]
-        assert outcome.to_event()["failure"] == record.failure
+        assert (record.phase, record.failure.failure) == ("Failed", "Interrupted")
+        assert message in record.failure.message
+        assert outcome.to_event()["failure"] == record.failure.to_json_dict()
 
 
 def test_a_stage_that_failed_is_told_with_its_logs(tmp_path: Path) -> None:
@@ -153,7 +153,8 @@ def test_a_stage_that_failed_is_told_with_its_logs(tmp_path: Path) -> None:
     assert f"{tmp_path}/.tunesmith/logs" in said
     record = read_record(tmp_path)
     assert record is not None
-    assert (record.phase, record.failure) == ("Failed", outcome.to_event()["failure"])
+    assert record.failure is not None
+    assert (record.phase, record.failure.to_json_dict()) == ("Failed", outcome.to_event()["failure"])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_whatever_is_raised_has_a_class_and_is_recorded(
     assert outcome.failure.message.startswith(message)
     record = read_record(tmp_path)
     assert record is not None
-    assert (record.phase, record.failure) == ("Failed", outcome.failure.to_json_dict())
+    assert (record.phase, record.failure) == ("Failed", outcome.failure)
 
 
 def test_an_output_folder_of_any_name_is_named_as_it_is(tmp_path: Path) -> None:
