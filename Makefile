@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: help setup prerequisites tools demo test test-all lint style imports types generate check-generated lock bench clean
+.PHONY: help setup prerequisites tools demo-model demo test test-all lint style imports types generate check-generated lock bench clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,10 +47,12 @@ $(VENV)/synced: requirements/dev.txt pyproject.toml | prerequisites
 tools: $(VENV)/synced
 	@$(BIN)/python -m tunesmith.llama_cpp
 
-demo: setup  ## SmolLM2 trained, quantized and measured: examples/quickstart.yaml into out/
-	@echo "demo: making SmolLM2-135M-Instruct (once, half a minute)"
+demo-model: setup
+	@echo "making SmolLM2-135M-Instruct (once, half a minute)"
 	@mkdir -p examples/models
 	@ln -sfn "$$($(BIN)/python examples/smollm2.py)" examples/models/SmolLM2-135M-Instruct
+
+demo: demo-model  ## SmolLM2 trained, quantized and measured: examples/quickstart.yaml into out/
 	$(BIN)/tunesmith run examples/quickstart.yaml --output $(OUT)/
 	@echo; echo "The files are in $(OUT)/; talk to the model with: $(BIN)/tunesmith chat $(OUT)/"
 
@@ -89,8 +91,8 @@ lock:  ## write requirements/*.txt anew (UPGRADE=1 takes the newest versions)
 	$(LOCK) --constraint requirements/dev.txt pyproject.toml requirements/build.in --extra operator -o requirements/operator.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) requirements/uv.in -o requirements/uv.txt
 
-bench: setup  ## 'tunesmith run' against the same work by hand
-	$(BIN)/python bench/run.py
+bench: demo-model  ## 'tunesmith run' against the same work by hand (ENGINE=Unsloth: with Unsloth on both sides)
+	$(BIN)/python bench/run.py $(ENGINE)
 
 clean:  ## remove the environment (the cache stays)
 	rm -rf "$(VENV)"
