@@ -16,6 +16,7 @@ import pytest
 from support.cutting_proxy import cutting_proxy
 from support.servers import ACCESS_KEY, SECRET_KEY, S3Server, minio_server
 from tunesmith.store import Store, open_store
+from tunesmith.store.checkpoints import Checkpoints
 from tunesmith.store.s3_access import s3_address
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import StoreLocation
@@ -265,6 +266,33 @@ def test_unfinished_uploads_are_swept(seaweedfs: S3Server, tmp_path: Path) -> No
     assert [item.name for item in store.sweep_partial(later, dry_run=True)] == ["ns/big"]
     assert [item.name for item in store.sweep_partial(later, dry_run=False)] == ["ns/big"]
     assert list(store.sweep_partial(later, dry_run=True)) == []
+
+
+def test_a_service_that_goes_away_and_comes_back(tmp_path: Path, work: Path) -> None:
+    """The checkpoint that it was to take is no checkpoint, with a failure that says so; the one before is whole."""
+
+    def checkpoints_on(server: S3Server) -> Checkpoints:
+        server.write_secret(tmp_path / "store")
+        location = StoreLocation(uri=f"s3://{server.bucket}", endpoint=server.endpoint, secret="store")
+        return Checkpoints(open_store(location, tmp_path), "default", "a1" * 32)
+
+    with minio_server(tmp_path / "one", data=tmp_path / "disk") as server:
+        checkpoints = checkpoints_on(server)
+        checkpoints.save(2, work)
+    with pytest.raises(StageFailure) as failed:
+        checkpoints.save(4, work)
+    with minio_server(tmp_path / "two", data=tmp_path / "disk") as server:
+        checkpoints = checkpoints_on(server)
+        newest = checkpoints.fetch_newest(tmp_path / "back")
+        assert newest is not None
+        assert (newest[0], checkpoints.steps()) == (2, [2])
+        checkpoints.save(4, work)
+        assert checkpoints.steps() == [4, 2]
+
+    assert failed.value.failure is FailureClass.STORE_UNAVAILABLE
+    assert server.bucket in failed.value.message
+    assert "reach" in failed.value.hint
+    assert (tmp_path / "back" / "2" / "weights.bin").read_bytes() == (work / "weights.bin").read_bytes()
 
 
 def test_a_service_with_a_certificate_of_its_own(tmp_path: Path) -> None:
