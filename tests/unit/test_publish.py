@@ -1,13 +1,12 @@
 """publish from artifacts to the folder that is handed over: what a failed gate does to one file, and to no other."""
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunesmith.published_names import all_names
+from tunesmith.published_names import LICENCES, all_names
 from tunesmith.store import Artifacts, FolderStore
 from tunesmith.store.publication import deliver
 from tunesmith.store.published import latest
@@ -15,6 +14,7 @@ from tunesmith_api.measuring import Gates
 from tunesmith_api.settings import PublishSettings
 from tunesmith_api.stages import ArtifactReference, JobReference, Kind, Stage, StageRequest, StoreLocation
 from tunesmith_trainer.frame import Call, _run
+from tunesmith_trainer.interruption import Interruption
 
 ANSWER = {"score": 1.0, "loss": 0.4, "tokens": 3}
 ROWS = [{"id": 0, "prompt": [], "reference": "Yes.", "base": ANSWER, "tuned": ANSWER}]
@@ -39,8 +39,8 @@ def measured(rise: float) -> dict[str, str]:
 
 
 INPUTS: dict[tuple[Kind, str | None], dict[str, str]] = {
-    (Kind.BASE, None): {"config.json": "{}"},
-    (Kind.DATASET, None): {"figures.json": json.dumps({"family": "smollm2"})},
+    (Kind.BASE, None): {"config.json": "{}", **dict.fromkeys(LICENCES, "as the model's owner wrote it")},
+    (Kind.DATASET, None): {"figures.json": json.dumps({"family": "smollm2"}), "report.json": "{}"},
     (Kind.ADAPTER, None): {
         "figures.json": json.dumps({"method": "LoRA", "engine": "Transformers", "steps": 3, "trainLoss": 0.3}),
         "log.jsonl": lines(LOG),
@@ -78,7 +78,7 @@ def published(tmp_path: Path, on_failure: str) -> tuple[Path, dict[str, Any]]:
         settings=settings.to_json_dict(),
     )
     (tmp_path / "work").mkdir()
-    result = _run(Call(request, tmp_path / "work", tmp_path / "fetched", artifacts, threading.Event()))
+    result = _run(Call(request, tmp_path / "work", tmp_path / "fetched", artifacts, Interruption(request.stage)))
     deliver(artifacts, "f" * 64, tmp_path / "out")
     known = latest(artifacts, "bot")
     assert known is not None

@@ -119,7 +119,7 @@ def test_a_gate_of_the_job_alone_withholds_nothing(tmp_path: Path) -> None:
     record = read_record(tmp_path)
     assert record is not None
     assert record.failure is not None
-    assert record.failure["hint"].startswith("Train longer")
+    assert record.failure.hint.startswith("Train longer")
 
 
 def test_a_run_that_was_stopped_is_recorded_as_interrupted(tmp_path: Path) -> None:
