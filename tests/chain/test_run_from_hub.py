@@ -1,6 +1,7 @@
 """A whole run whose model and rows are on a hub: mirrored once, pinned for good, gated ones only with their token."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def run(hub: Hub, work: Path, name: str, *, named: str | None) -> Ran:
     folder = work / "secrets" / "hub"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "token").write_text(hub.token + "\n")
-    return run_job(work / name, job, **surroundings(hub, work), STORE=str(work / "store"))
+    # Relative to where the command is called: the stages, which work in other folders, use the same one.
+    return run_job(work / name, job, **surroundings(hub, work), STORE=os.path.relpath(work / "store"))
 
 
 def downloads(hub: Hub, kind: str) -> int:
