@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: help setup prerequisites tools demo-model demo test test-all lint style imports types generate check-generated lock bench clean
+.PHONY: help setup prerequisites tools demo-model demo test-parts test test-all lint style imports types generate check-generated lock bench clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,10 +56,14 @@ demo: demo-model  ## SmolLM2 trained, quantized and measured: examples/quickstar
 	$(BIN)/tunesmith run examples/quickstart.yaml --output $(OUT)/
 	@echo; echo "The files are in $(OUT)/; talk to the model with: $(BIN)/tunesmith chat $(OUT)/"
 
-test: setup  ## the fast tests
+# Before the tests, whose time is bounded: the first building of a server is not.
+test-parts: demo-model
+	@PYTHONPATH=tests $(BIN)/python -m support.server_binaries
+
+test: test-parts  ## the fast tests
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-test-all: setup  ## all tests
+test-all: test-parts  ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 lint: style imports  ## style and import rules

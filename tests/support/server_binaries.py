@@ -83,3 +83,8 @@ def run_to_end(command: list[str], environment: dict[str, str] | None = None) ->
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+
+
+if __name__ == "__main__":
+    minio_binary()
+    weed_binary()
