@@ -173,6 +173,24 @@ def test_a_template_may_say_what_an_empty_cell_means(template: str) -> None:
     assert mapped({"body": None})["prompt"] == "x"
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ {'a': 1}[label] }}",
+        "{{ label.b.c }}",
+        "{{ label | int + label }}",
+        "{{ [1][label] }}",
+        "{{ label | round }}",
+    ],
+)
+def test_a_reason_quotes_no_cell(template: str) -> None:
+    """Reasons stand in the report that is published with the files (invariant 7 is about more than keys)."""
+    with pytest.raises(RowError, match="does not fit the Jinja") as caught:
+        mapping(Columns(prompt=template, completion="{{ 1 }}"), ChatFormat.AUTO)({"label": "a secret"})
+
+    assert "secret" not in str(caught.value)
+
+
 def test_absent_columns_are_named() -> None:
     """Jinja texts are not taken for names of columns."""
     columns = Columns(prompt="question", completion="{{ answer }}")

@@ -7,8 +7,11 @@ import pytest
 
 from support.processes import killed_at_write
 from tunesmith.local.deliver import deliver_anew, digests_of, refuse_a_folder_of_others
+from tunesmith.published_names import all_names
 from tunesmith.store import Artifacts, FolderStore
 from tunesmith_api.failures import FailureClass, StageFailure
+
+NAMES = all_names("bot", ["Q4_K_M"], ["config.json", "LICENSE"])
 
 
 @pytest.fixture
@@ -55,13 +58,13 @@ def test_what_a_run_delivered_is_replaced_and_the_very_same_file_is_welcome(
 def test_it_is_told_before_hours_of_work(tmp_path: Path) -> None:
     """Names that every job delivers, and those of its files; files of other names may stay."""
     (tmp_path / "notes.txt").write_text("mine")
-    refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+    refuse_a_folder_of_others(tmp_path, NAMES)
     (tmp_path / "bot-Q4_K_M.gguf").write_text("mine")
     with pytest.raises(StageFailure, match=r"bot-Q4_K_M\.gguf"):
-        refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+        refuse_a_folder_of_others(tmp_path, NAMES)
     (tmp_path / ".tunesmith").mkdir()
     (tmp_path / ".tunesmith" / "delivered.json").write_text(json.dumps({"bot-Q4_K_M.gguf": "0" * 64}))
-    refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+    refuse_a_folder_of_others(tmp_path, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +84,12 @@ def test_no_file_of_the_result_is_forgotten(tmp_path: Path, name: str, told: str
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
     with pytest.raises(StageFailure, match=rf"would replace: {told}$"):
-        refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+        refuse_a_folder_of_others(tmp_path, NAMES)
 
     (tmp_path / name).unlink()
     (tmp_path / "adapter").mkdir(exist_ok=True)
     (tmp_path / "adapter" / "notes.txt").write_text("mine")
-    refuse_a_folder_of_others(tmp_path, "bot", ["Q4_K_M"])
+    refuse_a_folder_of_others(tmp_path, NAMES)
 
 
 def test_a_killed_delivery_leaves_nothing_among_the_files(artifacts: Artifacts, tmp_path: Path) -> None:
@@ -109,7 +112,7 @@ def test_it_is_told_of_a_result_that_is_in_the_store_too(artifacts: Artifacts, t
     made, out = digests_of(artifacts, "1" * 64), tmp_path / "out"
     out.mkdir()
     (out / "README.md").write_text("card")
-    refuse_a_folder_of_others(out, "bot", ["Q4_K_M"], made)
+    refuse_a_folder_of_others(out, NAMES, made)
     (out / "a.gguf").write_text("mine")
     with pytest.raises(StageFailure, match=r"would replace: a\.gguf"):
-        refuse_a_folder_of_others(out, "bot", ["Q4_K_M"], made)
+        refuse_a_folder_of_others(out, NAMES, made)

@@ -62,6 +62,8 @@ def test_an_object_is_one_file_and_a_prefix_is_not(tmp_path: Path, monkeypatch: 
         pytest.param(["train-0.parquet", "rows.jsonl"], ["train-0.parquet"], id="unless a file is called train"),
         pytest.param(["a/training/x.json", "a/valid/x.json"], ["a/training/x.json"], id="folders count"),
         pytest.param(["train/test-a.csv", "test/train-a.csv"], ["train/test-a.csv"], id="before the file's name"),
+        pytest.param(["training-data/train.csv", "training-data/eval.csv"], ["training-data/train.csv"], id="held out"),
+        pytest.param(["test-project/train.csv", "test-project/dev.csv"], ["test-project/train.csv"], id="called so"),
         pytest.param(["data/test-0.parquet", "data/test-1.parquet", "README.md"], None, id="the only split"),
         pytest.param(["A.JSONL", "picture.png"], ["A.JSONL"], id="endings of either case"),
     ],
@@ -118,6 +120,7 @@ def test_the_card_counts_before_names(config: str | None, split: str | None, exp
 @pytest.mark.parametrize(
     ("paths", "choice", "card"),
     [
+        pytest.param(["a/y.jsonl", "b/1.jsonl"], {"split": "validation"}, CARD, id="a split of another config"),
         (["dev.jsonl", "test.jsonl"], {}, None),
         (["rows.jsonl"], {"split": "validation"}, None),
         (["README.md"], {}, None),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 CACHE, SECRETS = "TUNESMITH_CACHE", "TUNESMITH_SECRETS"
 # Folders that a user may name in the environment.
-_NAMED = (CACHE, SECRETS, "TUNESMITH_LLAMA_CPP")
+_NAMED = (CACHE, SECRETS, "TUNESMITH_LLAMA_CPP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
 
 
 def named_folder(variable: str) -> Path | None:

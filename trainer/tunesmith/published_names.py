@@ -1,6 +1,7 @@
 """What the files of a published folder are called: for who writes them, and for who looks whether a place is free."""
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Iterable, Sequence
 
 # What of a published folder, and of the folder of a job, is for Tunesmith itself.
 OWN_FOLDER = ".tunesmith"
@@ -12,7 +13,7 @@ TRAINING_LOG = "training-log.jsonl"
 LOSS_CURVE = "training-loss.svg"
 ADAPTER = "adapter"
 # The base model's own, which whoever passes its weights on has to pass on too (Apache-2.0 section 4, Llama 3.2 1.b).
-LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "NOTICE.md")
+LICENCES = ("LICENSE*", "NOTICE*")
 # As PEFT calls them.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -37,8 +38,13 @@ def adapter_file(name: str) -> str:
     return f"{ADAPTER}/{name}"
 
 
-def all_names(job: str, types: Sequence[str]) -> tuple[str, ...]:
-    """Every path that the publication of a job can have, whatever its training makes."""
+def licences(paths: Iterable[str]) -> tuple[str, ...]:
+    """The licence files among a base model's, sorted."""
+    return tuple(sorted(path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in LICENCES)))
+
+
+def all_names(job: str, types: Sequence[str], base: Iterable[str]) -> tuple[str, ...]:
+    """Every path that the publication of a job can have, whatever its training makes; `base` are the base's files."""
     models = (name for type_ in types for name in (gguf(job, type_), modelfile(type_)))
     adapter = (adapter_gguf(job), *map(adapter_file, ADAPTER_FILES))
-    return (CARD, REPORT, ANSWERS, TRAINING_LOG, LOSS_CURVE, *LICENCES, *models, *adapter)
+    return (CARD, REPORT, ANSWERS, TRAINING_LOG, LOSS_CURVE, *licences(base), *models, *adapter)

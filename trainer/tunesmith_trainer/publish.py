@@ -25,12 +25,13 @@ from tunesmith_trainer.work import Outcome, Output, Work
 
 log = logging.getLogger(__name__)
 
+# What other stages call their files.
 MODEL = "model.gguf"
 ANSWERS = "answers.jsonl"
 TRAINING_LOG = "log.jsonl"
+DATASET_REPORT = "report.json"
 # What of its inputs publish reads; the files that it publishes are never fetched.
-REPORT = "report.json"
-READS = (NAME, REPORT, TRAINING_LOG, ANSWERS)
+READS = (NAME, DATASET_REPORT, TRAINING_LOG, ANSWERS)
 
 
 def run(work: Work) -> Outcome:
@@ -62,7 +63,7 @@ def _files(work: Work, settings: PublishSettings, report: Report) -> dict[str, t
     for reference, manifest in work.manifests.items():
         held = {entry.path for entry in manifest.files}
         if reference.kind is Kind.BASE:
-            files |= {name: (reference, name) for name in sorted(held.intersection(published_names.LICENCES))}
+            files |= {name: (reference, name) for name in published_names.licences(held)}
         if reference.kind is Kind.ADAPTER:
             for name in sorted(held.intersection(ADAPTER_FILES)):
                 files[published_names.adapter_file(name)] = (reference, name)
@@ -137,7 +138,7 @@ def _figures(work: Work, kind: Kind) -> dict[str, Any]:
 
 def _dataset(work: Work) -> dict[str, Any]:
     """The dataset's figures and report; without its examples, since rows are not published with the files."""
-    report: dict[str, Any] = json.loads((work.inputs[Kind.DATASET] / REPORT).read_text(encoding="utf-8"))
+    report: dict[str, Any] = json.loads((work.inputs[Kind.DATASET] / DATASET_REPORT).read_text(encoding="utf-8"))
     report.pop("examples", None)
     return report | _figures(work, Kind.DATASET)
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from tunesmith import published_names
 from tunesmith.cli.ending import Outcome, failure_of_gates, failure_of_run, gates_in_short, outcome_of_error
 from tunesmith.cli.errors import tell
 from tunesmith.cli.report import failed_gates, summary
@@ -76,14 +77,13 @@ def _run(wanted: Wanted, console: Console, *, as_json: bool) -> Outcome:
         local = open_job(replace(wanted, output=folder))
         _warn(local, console)
         to_make = still_to_make(local)
-        refuse_a_folder_of_others(folder, name, local.job.spec.quantizations, None if to_make else _made(local))
+        refuse_a_folder_of_others(folder, _may_deliver(local), None if to_make else _made(local))
         refuse_disks(local, to_make)
         if to_make:
             _provide_tools(console)
-        local = begin(local)
-        with working_in(local.site.scratch), _recording_errors(folder, local.record):
-            carried, files = _carry_out(local, console, as_json=as_json)
-        return _conclude(carried, files, console, None if as_json else began)
+        with _recording_errors(folder, local.record), working_in(local.site.scratch):
+            carried, files = _carry_out(begin(local), console, as_json=as_json)
+            return _conclude(carried, files, console, None if as_json else began)
 
 
 @contextmanager
@@ -98,6 +98,12 @@ def _recording_errors(output: Path, begun: Record) -> Iterator[None]:
 
 def _record(outcome: Outcome, output: Path, record: Record) -> None:
     write_record(output, record.ended(outcome.failure))
+
+
+def _may_deliver(local: LocalJob) -> tuple[str, ...]:
+    resolved = local.record.resolved
+    base = () if resolved is None else (file.path for file in resolved.model.files)
+    return published_names.all_names(local.job.metadata.name, local.job.spec.quantizations, base)
 
 
 def _made(local: LocalJob) -> dict[str, str] | None:
@@ -187,7 +193,7 @@ def _conclude(run: Run, files: tuple[Path, ...], console: Console, began: float 
         _record(Outcome(failure), output, run.record)
         _tell_failure(failure, output, console)
         return Outcome(failure)
-    report = json.loads((output / "report.json").read_text())
+    report = json.loads((output / published_names.REPORT).read_text())
     gates = failure_of_gates(report, run.record.stages[Stage.PUBLISH].result.figures)
     outcome = Outcome(gates, files)
     _record(outcome, output, run.record)

@@ -16,6 +16,7 @@ from tunesmith.local.scratch import sweep_cache
 from tunesmith.manifest import load_manifest
 from tunesmith.secrets import secrets_root
 from tunesmith.store import open_store
+from tunesmith.store.address import absolute_address
 from tunesmith.store.gc import sweep
 from tunesmith_api.stages import StoreLocation
 
@@ -57,9 +58,7 @@ def gc(  # noqa: PLR0913, PLR0917  # each is an option of the command
     for name in (*names, *folders):
         console.print(name, soft_wrap=True)
     verb = "would be removed" if dry_run else "removed"
-    console.print(
-        f"{len(names)} objects, {swept.removed_bytes / 1e6:.1f} MB {verb} from {location.uri}", highlight=False
-    )
+    console.print(f"{len(names)} objects, {swept.removed_bytes / 1e6:.1f} MB {verb} from {location.uri}")
     console.print(f"{len(folders)} folders, {cached / 1e6:.1f} MB {verb} from {cache}")
 
 
@@ -67,5 +66,5 @@ def _location(manifest: Path | None, store: str | None, namespace: str | None, e
     """The store that a manifest names, with its Secrets and region; else the one of the call, else the default."""
     if manifest is not None:
         return store_location(load_manifest(manifest), Wanted(manifest, None, store, namespace))
-    uri = store or str(cache_dir() / "store")
+    uri = absolute_address(store, Path.cwd()) if store else str(cache_dir() / "store")
     return StoreLocation(uri=uri, endpoint=endpoint, namespace=namespace or "default")

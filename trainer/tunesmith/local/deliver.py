@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunesmith.local.record import FOLDER
-from tunesmith.published_names import all_names
 from tunesmith.resolve.digests import file_digest
 from tunesmith.store import Artifacts
 from tunesmith.store.publication import deliver, published_files
@@ -14,19 +13,17 @@ from tunesmith_api.failures import FailureClass, StageFailure
 _DELIVERED = "delivered.json"
 
 
-def refuse_a_folder_of_others(
-    folder: Path, job: str, types: Sequence[str], made: Mapping[str, str] | None = None
-) -> None:
-    """Raises `SpecInvalid` before hours of work where files lie under names that may be delivered.
+def refuse_a_folder_of_others(folder: Path, names: Sequence[str], made: Mapping[str, str] | None = None) -> None:
+    """Raises `SpecInvalid` before hours of work where files lie under `names` that may be delivered.
 
-    `types` are the quantizations. Files that an earlier run delivered, and whatever has other names, may stay; where
+    Files that an earlier run delivered, and whatever has other names, may stay; where
     the result is `made` already (`digests_of`), the very files of it may too.
     """
     if made is not None:
         _refuse_others(folder, made)
         return
     before = _delivered(folder)
-    _refuse(folder, [name for name in all_names(job, types) if name not in before])
+    _refuse(folder, [name for name in names if name not in before])
 
 
 def digests_of(artifacts: Artifacts, key: str) -> dict[str, str]:

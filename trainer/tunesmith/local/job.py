@@ -176,16 +176,11 @@ def recorded(output: Path | None, fresh: Record) -> Record:
 def _changed(known: Record, fresh: Record) -> list[str]:
     """In sentences, what keeps the results of `known` from being those of `fresh`."""
     changed = [str(problem) for problem in violations(fresh.manifest, known.manifest)]
-    if (_one_spelling(known.store), known.namespace) != (_one_spelling(fresh.store), fresh.namespace):
+    if (known.store, known.namespace) != (fresh.store, fresh.namespace):
         changed.append(f"the store was {known.store} (namespace {known.namespace})")
     if known.manifest["metadata"]["name"] != fresh.manifest["metadata"]["name"]:
         changed.append(f"metadata.name was {known.manifest['metadata']['name']}")
     return changed
-
-
-def _one_spelling(store: str) -> str:
-    """A recorded store, as `store_location` spells it now: once it was kept as it was written."""
-    return absolute_address(store, Path.cwd())
 
 
 def _anew(record: Record, written: dict[str, Any], resolved: Resolved) -> Record:

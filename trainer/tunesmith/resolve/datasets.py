@@ -43,7 +43,7 @@ def row_files(
             f"Rows are read from {', '.join(ROW_FILES)}.",
         )
     patterns = _patterns(front_matter(card), config, split)
-    if patterns:
+    if patterns is not None:
         chosen = tuple(file for file in found if any(fnmatch.fnmatchcase(file.path, pattern) for pattern in patterns))
     else:
         chosen = _by_name(found, config, split)
@@ -72,8 +72,8 @@ def front_matter(card: str | None) -> Mapping[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _patterns(card: Mapping[str, Any], config: str | None, split: str | None) -> tuple[str, ...]:
-    """The paths that a card names for a config (default: its first) and a split; none where it says nothing of them."""
+def _patterns(card: Mapping[str, Any], config: str | None, split: str | None) -> tuple[str, ...] | None:
+    """The paths that a card names for a config (default: its first) and a split; None where it names no files."""
     configs = card.get("configs")
     for entry in configs if isinstance(configs, list) else ():
         if not isinstance(entry, dict) or (config is not None and entry.get("config_name") != config):
@@ -81,14 +81,16 @@ def _patterns(card: Mapping[str, Any], config: str | None, split: str | None) ->
         files = entry.get("data_files")
         if isinstance(files, str):
             return (files,)
-        parts = files if isinstance(files, list) else []
-        if parts and all(isinstance(part, str) for part in parts):
+        if not isinstance(files, list) or not files:
+            continue
+        parts = files
+        if all(isinstance(part, str) for part in parts):
             return tuple(parts)
         named = [(str(part.get("split")), part.get("path")) for part in parts if isinstance(part, dict)]
         wanted = split or _default_of({name for name, _ in named})
-        if paths := [path for name, path in named if name == wanted]:
-            return tuple(str(one) for path in paths for one in (path if isinstance(path, list) else [path]))
-    return ()
+        paths = [path for name, path in named if name == wanted]
+        return tuple(str(one) for path in paths for one in (path if isinstance(path, list) else [path]))
+    return None
 
 
 def _by_name(files: Sequence[ResolvedFile], config: str | None, split: str | None) -> tuple[ResolvedFile, ...]:
@@ -110,12 +112,18 @@ def _default_of(splits: Collection[str]) -> str:
 
 
 def _split_of(path: str) -> str:
-    """The split that a path names by one of its words: its folders count before the file's name."""
-    words = re.split(_BETWEEN, path.lower())
+    """The split that a path names: by a folder called so, else by a word of the file's name, else by one of a folder's.
+
+    ``train/test-a.csv`` is train; ``training-data/eval.jsonl`` is not, or held-out rows would be trained on.
+    """
+    *folders, name = path.lower().split("/")
+    nearest = folders[::-1]
+    words = [*nearest, *re.split(_BETWEEN, name), *(word for folder in nearest for word in re.split(_BETWEEN, folder))]
     return next((_SPLIT_OF[word] for word in words if word in _SPLIT_OF), _NONE)
 
 
 def _names(path: str, split: str) -> bool:
-    """Whether a path names a split: as whole words of it, or by another word for the same."""
-    words = "|".join(map(re.escape, _WORDS.get(split, (split,))))
-    return re.search(f"(?:^|{_BETWEEN})(?:{words})(?:$|{_BETWEEN})", path, re.IGNORECASE) is not None
+    """Whether a path is of a split: one that there is a word for, or any other as a whole word of it."""
+    if split in _WORDS:
+        return _split_of(path) == split
+    return re.search(f"(?:^|{_BETWEEN}){re.escape(split)}(?:$|{_BETWEEN})", path, re.IGNORECASE) is not None

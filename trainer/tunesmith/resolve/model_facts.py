@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.published_names import LICENCES
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ModelDimensions, ResolvedFile
 
@@ -26,8 +27,7 @@ WANTED = (
     "merges.txt",
     "chat_template.*",
     "*.model",
-    "LICENSE*",
-    "NOTICE*",
+    *LICENCES,
 )
 # The files that `own_files`, `read_config`, `chat_template` and `license_name` are about.
 SMALL_FILES = ("config.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json", INDEX, "README.md")

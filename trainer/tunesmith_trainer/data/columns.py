@@ -5,6 +5,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.sources import ChatFormat, Columns
@@ -14,7 +15,17 @@ Mapped = Callable[[Mapping[str, Any]], dict[str, Any]]
 _Cell = Callable[[Mapping[str, Any]], Any]
 
 
-class _Null(StrictUndefined):
+class _Absent(StrictUndefined):
+    """What a template asks for and a row has not, told in the template's words alone: reasons are published."""
+
+    @property
+    def _undefined_message(self) -> str:
+        if self._undefined_hint is not None:
+            return self._undefined_hint
+        return f"{self._undefined_name!r} is undefined" if self._undefined_obj is missing else "a value lacks a part"
+
+
+class _Null(_Absent):
     """An empty cell: nothing that could be written, but something that a template may ask about."""
 
     def __bool__(self) -> bool:  # type: ignore[override]  # asking is what a strict one refuses
@@ -77,7 +88,7 @@ def _value(row: Mapping[str, Any], name: str) -> Any:
 
 def _template(source: str) -> _Cell:
     environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_written
+        undefined=_Absent, autoescape=False, keep_trailing_newline=True, finalize=_written
     )
     environment.tests["none"] = _is_none
     try:
@@ -91,12 +102,17 @@ def _template(source: str) -> _Cell:
             text = compiled.render({name: _null(name) if value is None else value for name, value in row.items()})
         # A template can fail in any way that an expression can.
         except Exception as error:
-            raise RowError(f"does not fit the Jinja text of columns: {error}") from error
+            raise RowError(f"does not fit the Jinja text of columns: {_reason(error)}") from error
         if len(text) > MAX_ROW_BYTES:
             raise RowError("becomes longer than a row may be through the Jinja text of columns")
         return text
 
     return render
+
+
+def _reason(error: Exception) -> str:
+    """Why, in words of the template alone: an error of another kind may quote a cell."""
+    return str(error) if isinstance(error, UndefinedError) else type(error).__name__
 
 
 def _null(name: str) -> _Null:

@@ -39,11 +39,12 @@ _LOOK_BYTES = 65_536
 def dataset_files(folder: Path) -> list[Path]:
     """The files of a dataset's folder that hold rows, sorted by path; hidden files and other names are passed over.
 
-    Where no name is known, a single file is taken whatever it is called.
+    A single file is taken whatever it is called.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    known = [path for path in files if path.suffix.lower() in _BY_NAME]
-    return known or (files if len(files) == 1 else [])
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if len(files) == 1:
+        return files
+    return [path for path in files if path.suffix.lower() in _BY_NAME and not path.name.startswith(".")]
 
 
 def read_rows(files: Iterable[Path]) -> Iterator[Row | Problem]:

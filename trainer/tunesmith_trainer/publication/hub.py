@@ -13,6 +13,9 @@ from tunesmith_api.settings import HubSettings
 
 log = logging.getLogger(__name__)
 
+# So begins what huggingface_hub says of a card that the hub refuses (`HfApi._validate_yaml`).
+_CARD = "Invalid metadata in README.md"
+
 
 def push(folder: Path, hub: HubSettings, secrets: Path | None) -> str:
     """Make the repository if it is not there and upload the wanted files in one commit; the commit's address.
@@ -35,10 +38,10 @@ def push(folder: Path, hub: HubSettings, secrets: Path | None) -> str:
 
     try:
         url = told(f"hf://{hub.repo}", None, upload)
-    except ValueError as error:
-        raise _refused(hub.repo, error) from error
-    except RuntimeError as error:
-        message = f"hf://{hub.repo}: the upload broke off ({str(error)[:200]})"
+    except (ValueError, RuntimeError) as error:
+        if isinstance(error, ValueError) and _CARD in str(error):
+            raise _refused(hub.repo, error) from error
+        message = f"hf://{hub.repo}: the upload broke off ({type(error).__name__}: {str(error)[:200]})"
         raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, message, "Run the same command again.") from error
     log.info("pushed to %s", url)
     return url
@@ -54,7 +57,7 @@ def _wanted(folder: Path, hub: HubSettings) -> list[str]:
 
 
 def _refused(repo: str, error: ValueError) -> StageFailure:
-    """What huggingface_hub raises for a README.md whose metadata the hub calls wrong, and for objects it refuses."""
+    """What huggingface_hub raises for a README.md whose metadata the hub calls wrong."""
     return StageFailure(
         FailureClass.SPEC_INVALID,
         f"hf://{repo}: the hub refuses the files: {' '.join(str(error).split())[:300]}",

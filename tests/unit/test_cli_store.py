@@ -1,0 +1,43 @@
+"""Commands and the store that they are told: the same one for each, and a run that cannot write into it has ended."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.cli import called
+from support.tiny_sources import write_sources
+from tunesmith.local.record import read_record
+from tunesmith_api.status import Phase
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a job of a tiny model."""
+    monkeypatch.chdir(write_sources(tmp_path))
+    spec = {"model": {"source": "file://model"}, "datasets": [{"source": "file://rows.jsonl"}]}
+    job = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "j"}, "spec": spec}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    return tmp_path
+
+
+@pytest.mark.parametrize("written", ["store", "file://store", "./store/"])
+def test_gc_sweeps_the_folder_that_run_fills(folder: Path, written: str) -> None:
+    """A relative one too."""
+    ran = called("gc", "--dry-run", "--store", written, TUNESMITH_CACHE=str(folder / "cache"))
+
+    assert ran.code == 0, ran.stderr
+    assert f"would be removed from {folder}/store" in ran.stdout
+
+
+def test_a_run_that_cannot_begin_is_no_running_one(folder: Path) -> None:
+    """The store cannot be written to: told, and recorded."""
+    (folder / "store" / "default").mkdir(parents=True)
+    (folder / "store" / "default" / "runs").write_text("no folder")
+    ran = called("run", folder / "job.yaml", "--store", "store", TUNESMITH_CACHE=str(folder / "cache"))
+
+    assert ran.code != 0
+    record = read_record(folder / "j")
+    assert record is not None
+    assert record.phase is Phase.FAILED
+    assert record.failure is not None
