@@ -85,6 +85,9 @@ def test_every_stage_ran_once(finished: Finished) -> None:
     assert sorted(started) == sorted(set(started))
     assert started[:3] == ["prepare", "train", "convert"]
     assert started[-1] == "publish"
+    last = finished.ran.events[-1]
+    assert (last["event"], last["phase"], last["failure"]) == ("finished", "Complete", None)
+    assert sorted(last["files"]) == sorted(map(str, files_below(finished.out)))
 
 
 def test_run_again_it_only_checks(finished: Finished) -> None:
@@ -146,6 +149,8 @@ def test_a_gate_that_fails_withholds_the_file_and_ends_with_1(finished: Finished
 
     assert failed.code == 1
     assert failed.started() == ["publish"]
+    last = failed.events[-1]
+    assert (last["phase"], last["failure"]["class"]) == ("Failed", "GateFailed")
     assert not (tmp_path / "out" / "small-Q4_K_M.gguf").exists()
     (file,) = json.loads((tmp_path / "out" / "report.json").read_text())["files"]
     assert (file["verdict"], file["published"]) == ("Failed", False)
