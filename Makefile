@@ -56,15 +56,18 @@ demo: demo-model  ## SmolLM2 trained, quantized and measured: examples/quickstar
 	$(BIN)/tunesmith run examples/quickstart.yaml --output $(OUT)/
 	@echo; echo "The files are in $(OUT)/; talk to the model with: $(BIN)/tunesmith chat $(OUT)/"
 
+# The long tests stand together: a worker that has no more takes them over from the other.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 # Before the tests, whose time is bounded: the first building of a server is not.
 test-parts: demo-model
 	@PYTHONPATH=tests $(BIN)/python -m support.server_binaries
 
 test: test-parts  ## the fast tests
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: test-parts  ## all tests
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(PYTEST)
 
 lint: style imports  ## style and import rules
 

@@ -78,10 +78,10 @@ def _holds(rule: str, schema: Schema, value: Any, old: Any) -> bool | None:
     """Whether a rule holds; None: it cannot be evaluated, since a field that it reads is absent or of a wrong type."""
     if "oldSelf" in rule and old is None:
         return True
-    known = {"self": _to_cel(schema, value), "oldSelf": _to_cel(schema, old)}
     try:
-        return bool(_program(rule).evaluate(known))
-    except celpy.CELEvalError:
+        return bool(_program(rule).evaluate({"self": _to_cel(schema, value), "oldSelf": _to_cel(schema, old)}))
+    # cel-python lets Python's own errors through: a number where a list is gone over, one of more than 63 bits.
+    except (celpy.CELEvalError, TypeError, ValueError):
         return None
 
 
