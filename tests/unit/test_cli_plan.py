@@ -30,8 +30,8 @@ def planned(folder: Path, *options: str, source: str = "file://rows.jsonl", **tr
     spec = {"model": {"source": "file://model"}, "datasets": [{"source": source}], "training": training}
     job = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "j"}, "spec": spec}
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
-    called = ["plan", str(folder / "job.yaml"), *options]
-    return CliRunner().invoke(app, called, env={"TUNESMITH_CACHE": str(folder / "cache"), "COLUMNS": "200"})
+    arguments = ["plan", str(folder / "job.yaml"), *options]
+    return CliRunner().invoke(app, arguments, env={"TUNESMITH_CACHE": str(folder / "cache"), "COLUMNS": "200"})
 
 
 def estimates(folder: Path, source: str = "file://rows.jsonl", **training: Any) -> dict[str, Any]:
