@@ -248,7 +248,7 @@ def test_a_disk_that_fills_up_is_told_and_leaves_nothing_half(
     # At once: writing a file of that size would take longer than the stage.
     resize(small_disk, shutil.disk_usage(small_disk).used)
     failed = run.until(lambda event: event["event"] == "failed")
-    assert run.end(timeout=30) == 1
+    assert run.end(timeout=300) == 1
     assert failed["result"]["failure"]["class"] == "StoreFull"
     assert "tunesmith gc" in failed["result"]["failure"]["hint"]
     assert not list(store.rglob("manifest.json"))

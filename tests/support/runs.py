@@ -111,7 +111,7 @@ class Running:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         os.kill(self.process.pid, signal.SIGKILL)
-        self.end(timeout=30)
+        self.end(timeout=300)
 
     def until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Read events up to the first that is wanted; it must come."""

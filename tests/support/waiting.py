@@ -8,8 +8,11 @@ from collections.abc import Callable
 _PAUSE_SECONDS = 0.05
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Return as soon as the condition holds; an AssertionError that says what was waited for if it never does."""
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
+    """Return as soon as the condition holds; an AssertionError that says what was waited for if it never does.
+
+    `seconds` only bounds what hangs: importing torch alone takes a minute on slow, busy cores.
+    """
     until = time.monotonic() + seconds
     pause = threading.Event()
     while not condition():
