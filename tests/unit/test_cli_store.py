@@ -7,6 +7,7 @@ import yaml
 
 from support.cli import called
 from support.tiny_sources import write_sources
+from tunesmith.llama_cpp import find_tools
 from tunesmith.local.record import read_record
 from tunesmith_api.status import Phase
 
@@ -34,7 +35,8 @@ def test_a_run_that_cannot_begin_is_no_running_one(folder: Path) -> None:
     """The store cannot be written to: told, and recorded."""
     (folder / "store" / "default").mkdir(parents=True)
     (folder / "store" / "default" / "runs").write_text("no folder")
-    ran = called("run", folder / "job.yaml", "--store", "store", TUNESMITH_CACHE=str(folder / "cache"))
+    tools, cache = str(find_tools().folder), str(folder / "cache")
+    ran = called("run", folder / "job.yaml", "--store", "store", TUNESMITH_CACHE=cache, TUNESMITH_LLAMA_CPP=tools)
 
     assert ran.code != 0
     record = read_record(folder / "j")
