@@ -56,7 +56,10 @@ def plan(
     if as_json:
         sys.stdout.write(json.dumps(_document(local, settings, expected, there), indent=1) + "\n")
         return
-    terminal().print(_stages(local, there), _settings(settings), _estimates(local, expected, there))
+    console = terminal()
+    # A line of its own: a table's title is folded to the table's width, and a path could not be copied.
+    console.print(f"Stages (store: {local.site.location.uri})", soft_wrap=True)
+    console.print(_stages(local, there), _settings(settings), _estimates(local, expected, there))
 
 
 def _in_store(local: LocalJob, name: str) -> bool:
@@ -82,7 +85,7 @@ def _rows_here(resolved: Resolved, base: Path) -> int | None:
 
 
 def _stages(local: LocalJob, there: dict[str, bool]) -> Table:
-    table = Table(box=None, title=f"Stages (store: {local.site.location.uri})", title_justify="left", pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name in ("stage", "after", "key", ""):
         table.add_column(name)
     for stage in local.plan.stages:
