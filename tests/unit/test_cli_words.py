@@ -127,3 +127,24 @@ def test_chat(folder: Path) -> None:
     ran = called("chat", a_finished(folder, "out"), "-p", "Hi", TUNESMITH_LLAMA_CPP=str(tools))
 
     assert (ran.code, ran.stdout) == (0, f"{ODD}\n"), ran.stderr
+
+
+def test_control_characters_give_no_orders(folder: Path) -> None:
+    """A model's answer cannot retitle the terminal or write over what stands there."""
+    out = a_finished(folder, "out")
+    (out / "answers.jsonl").write_text(
+        json.dumps({"id": "1", "prompt": "P\x1b[2J", "tuned": {"text": "A\x1b]0;x\x07"}})
+    )
+    ran = called("compare", out, out)
+
+    assert "\x1b" not in ran.stdout
+    assert "\x07" not in ran.stdout
+    assert r"A\x1b]0;x\x07" in ran.stdout
+
+
+def test_an_answer_is_shown_with_its_lines(folder: Path) -> None:
+    """What is no order stays: umlauts, tabs, lines."""
+    tools = a_chatting_server(folder / "tools", "Grüße\n\tto \x1b[31mall")
+    ran = called("chat", a_finished(folder, "out"), "-p", "Hi", TUNESMITH_LLAMA_CPP=str(tools))
+
+    assert ran.stdout == "Grüße\n\tto \\x1b[31mall\n"

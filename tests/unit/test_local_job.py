@@ -9,6 +9,7 @@ import yaml
 
 from support.builders import DATASETS, MODEL, a_plan, a_spec, resolved
 from support.tiny_sources import write_sources
+from support.waiting import wait_until
 from tunesmith.cache import cache_dir
 from tunesmith.doctor import gpu_finding
 from tunesmith.gpu import nvidia_smi
@@ -146,7 +147,10 @@ def test_folders_of_the_environment_are_the_same_for_a_stage(tmp_path: Path, mon
     local = opened(tmp_path, "store")
     request = StageRequest(stage=Stage.PUBLISH, job=local.site.job, store=local.site.location)
     process = start("publish", request, tmp_path / "scratch", {})
-    environment = psutil.Process(process.process.pid).environ()
+    stage = psutil.Process(process.process.pid)
+    # The kernel shows a new program's environment a moment after the program is there.
+    wait_until(lambda: "TUNESMITH_CACHE" in stage.environ(), "the environment of the stage")
+    environment = stage.environ()
     process.kill()
 
     assert (cache_dir(), secrets_root()) == (tmp_path / "cache", tmp_path / "secrets")

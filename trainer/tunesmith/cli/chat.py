@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tunesmith.cli.inspect import Finished, read_report
-from tunesmith.cli.terminal import terminal
+from tunesmith.cli.terminal import terminal, visible
 from tunesmith.llama_cpp import find_tools
 from tunesmith_api.failures import FailureClass, StageFailure
 
@@ -139,7 +139,7 @@ def answer(client: httpx.Client, messages: Sequence[dict[str, str]], temperature
     text = ""
     for piece in pieces(client, messages, temperature):
         text += piece
-        sys.stdout.write(piece)
+        sys.stdout.write(visible(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
     return text

@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from tunesmith import published_names
 from tunesmith.cli.errors import FAILED
 from tunesmith.cli.report import summary
-from tunesmith.cli.terminal import terminal
+from tunesmith.cli.terminal import terminal, visible
 from tunesmith.figures import interval, loss, megabytes, metric_of, number, score, with_error
 from tunesmith.json_lines import read_lines
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -57,9 +58,9 @@ def compare(
     if not pairs:
         console.print(NOT_COMPARABLE, style="yellow", soft_wrap=True)
     for pair in pairs[:answers]:
-        console.rule(pair["prompt"][:100], align="left")
+        console.rule(visible(pair["prompt"][:100]), align="left")
         table = Table.grid(padding=(0, 2), expand=True)
-        table.add_row(pair["first"] or "-", pair["second"] or "-")
+        table.add_row(*(visible(pair[name] or "-") for name in ("first", "second")))
         console.print(table)
 
 
@@ -86,7 +87,7 @@ def doctor(as_json: Json = False) -> None:
 
 def read_report(folder: Path) -> dict[str, Any]:
     """The report of an output folder; `SpecInvalid` if it has none."""
-    path = folder / "report.json"
+    path = folder / published_names.REPORT
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
@@ -99,7 +100,7 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 def read_answers(folder: Path) -> list[dict[str, Any]]:
     """The answers to held-out prompts that a run published."""
-    path = folder / "answers.jsonl"
+    path = folder / published_names.ANSWERS
     return read_lines(path) if path.exists() else []
 
 

@@ -21,6 +21,8 @@ from tunesmith_api.spec import FineTuneJob, JobSpec, OnTooLong
 
 _DATASETS: Field = ("spec", "datasets")
 _EVALUATION: Field = ("spec", "evaluation", "dataset")
+# Beside the counts, where the manifest names more datasets than could be looked at.
+_PARTS_UNKNOWN = "How many rows are held out, and whether they are enough, is not known without the other datasets."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,9 @@ def check_rows(job: FineTuneJob, model: ResolvedModel | None, fetched: Mapping[F
         settings = Path(folder) / "settings.json"
         values = resolve_settings(job.metadata.name, spec, resolved)
         settings.write_text(json.dumps(values.prepare.to_json_dict()))
-        told = _told(_check(sources, settings, *([] if whole else ["some"])), fetched, _too_long(values.prepare))
+        flags = [] if whole else ["--part-of-a-job"]
+        told = _told(_check(sources, settings, *flags), fetched, _too_long(values.prepare))
     return told if whole else replace(told, notes=(*told.notes, _PARTS_UNKNOWN) if told.notes else ())
-
-
-# Beside the counts, where the manifest names more datasets than could be looked at.
-_PARTS_UNKNOWN = "How many rows are held out, and whether they are enough, is not known without the other datasets."
 
 
 def _spec_of_those(job: FineTuneJob, here: Sequence[Field], *, held_out: bool) -> tuple[JobSpec, bool]:
@@ -94,8 +93,8 @@ _UNKNOWN = ResolvedModel(
 )
 
 
-def _check(sources: Path, settings: Path, *some: str) -> dict[str, object]:
-    command = [sys.executable, "-m", "tunesmith_trainer.data.check", str(sources), str(settings), *some]
+def _check(sources: Path, settings: Path, *flags: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "tunesmith_trainer.data.check", str(sources), str(settings), *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         return dict(json.loads(done.stdout))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tunesmith.local.record import FOLDER
+from tunesmith.published_names import OWN_FOLDER
 from tunesmith.resolve.digests import file_digest
 from tunesmith.store import Artifacts
 from tunesmith.store.publication import deliver, published_files
@@ -38,7 +38,7 @@ def deliver_anew(artifacts: Artifacts, key: str, folder: Path) -> tuple[Path, ..
     now) is removed, but only if it is still the very file that was delivered. Raises `SpecInvalid` where a file that
     no run delivered is in the way.
     """
-    listing, before, now = folder / FOLDER / _DELIVERED, _delivered(folder), digests_of(artifacts, key)
+    listing, before, now = folder / OWN_FOLDER / _DELIVERED, _delivered(folder), digests_of(artifacts, key)
     _refuse_others(folder, now)
     listing.parent.mkdir(parents=True, exist_ok=True)
     # Both listings until all is done: killed in between, the next run still knows what is ours.
@@ -54,7 +54,7 @@ def deliver_anew(artifacts: Artifacts, key: str, folder: Path) -> tuple[Path, ..
 
 def _delivered(folder: Path) -> dict[str, str]:
     """The sha256 of every file that a run has put into the folder, by path."""
-    listing = folder / FOLDER / _DELIVERED
+    listing = folder / OWN_FOLDER / _DELIVERED
     return dict(json.loads(listing.read_text())) if listing.exists() else {}
 
 

@@ -11,9 +11,10 @@ from tunesmith.cache import cache_dir
 from tunesmith.cel import violations
 from tunesmith.gpu import has_gpu
 from tunesmith.local.disk import refuse_small_disks, space_of
-from tunesmith.local.record import FOLDER, Record, read_record, write_record
+from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Site, stages_at_once
 from tunesmith.manifest import load_manifest
+from tunesmith.published_names import OWN_FOLDER
 from tunesmith.resolve import Access, resolve
 from tunesmith.secrets import secrets_root
 from tunesmith.store import Artifacts, open_store
@@ -212,7 +213,7 @@ def _still_true(record: Record, plan: Plan, artifacts: Artifacts) -> Record:
 @contextmanager
 def held(output: Path) -> Iterator[None]:
     """Keep a second run out of an output folder; `SpecInvalid` if one is in it, or no folder can be made there."""
-    folder = output / FOLDER
+    folder = output / OWN_FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
         opened = (folder / "lock").open("w")

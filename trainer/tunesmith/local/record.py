@@ -19,7 +19,6 @@ from tunesmith_api.schema import Recorded
 from tunesmith_api.stages import Failure, Stage, StageResult
 from tunesmith_api.status import Phase, RecordedKeys
 
-FOLDER = OWN_FOLDER
 FILE = "status.json"
 
 
@@ -75,7 +74,7 @@ class Record(Recorded):
 
 def read_record(output: Path) -> Record | None:
     """The record of an output folder, None if it has none; `SpecInvalid` if it is unreadable."""
-    path = output / FOLDER / FILE
+    path = output / OWN_FOLDER / FILE
     if not path.exists():
         return None
     try:
@@ -90,7 +89,7 @@ def read_record(output: Path) -> Record | None:
 
 def write_record(output: Path, record: Record) -> None:
     """Replace the record, whole or not at all."""
-    folder = output / FOLDER
+    folder = output / OWN_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{FILE}.{os.getpid()}"
     partial.write_text(json.dumps(record.to_json_dict(), indent=1, ensure_ascii=False))

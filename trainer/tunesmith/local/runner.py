@@ -13,8 +13,9 @@ from typing import Any
 
 from tunesmith.local.listener import ProgressListener, ProgressReport
 from tunesmith.local.processes import CONSOLE, TOKEN, StageProcess, start
-from tunesmith.local.record import FOLDER, Record, write_record
+from tunesmith.local.record import Record, write_record
 from tunesmith.local.schedule import maker, ready
+from tunesmith.published_names import OWN_FOLDER
 from tunesmith.store import Artifacts
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import Plan, PlannedStage
@@ -228,7 +229,7 @@ class Run:
 
     def _save_console(self, name: str, process: StageProcess) -> None:
         """The stage's console output stays in the output folder: it is what a person looks at when something failed."""
-        logs = self.site.output / FOLDER / "logs"
+        logs = self.site.output / OWN_FOLDER / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         source = process.scratch / CONSOLE
         if source.exists():

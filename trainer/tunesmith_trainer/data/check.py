@@ -1,8 +1,9 @@
 """Dataset files and settings in, what `prepare` would say of them out, without model, tokenizer or torch.
 
-``python -m tunesmith_trainer.data.check SOURCES SETTINGS [some]`` prints it as JSON: SOURCES is a folder as prepare
-reads it (one sub-folder per dataset, and ``evaluation``), SETTINGS a file with PrepareSettings. With ``some`` these are
-not all datasets of the job: nothing is said of the parts that they are split into. Exit code 0 if nothing is wrong.
+``python -m tunesmith_trainer.data.check SOURCES SETTINGS [--part-of-a-job]`` prints it as JSON: SOURCES is a folder as
+prepare reads it (one sub-folder per dataset, and ``evaluation``), SETTINGS a file with PrepareSettings. With the flag
+these are not all datasets of the job: nothing is said of the parts that they are split into. Exit code 0 if nothing is
+wrong.
 """
 
 import json
@@ -61,7 +62,7 @@ def main() -> int:
     """The command line of this module."""
     sources, settings = map(Path, sys.argv[1:3])
     told = PrepareSettings.model_validate_json(settings.read_text(encoding="utf-8"))
-    found = check_dataset(sources, told, whole=sys.argv[3:] != ["some"])
+    found = check_dataset(sources, told, whole="--part-of-a-job" not in sys.argv[3:])
     print(json.dumps(found.to_json_dict(), ensure_ascii=False))
     return 1 if found.problems else 0
 
