@@ -14,6 +14,8 @@ export UV_PYTHON_DOWNLOADS := never
 # What is started from here may need uv as well (tests fetch their servers with it).
 export PATH := $(PATH):$(CACHE)/uv/bin
 export PYTHON
+# What torch and transformers are imported from is compiled once: from source each stage would take ten seconds longer.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2

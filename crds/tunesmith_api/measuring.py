@@ -9,6 +9,11 @@ from tunesmith_api.rules import Rule, immutable, rules
 from tunesmith_api.schema import Api
 from tunesmith_api.sources import Dataset, same_rows
 
+# Windows of 512 tokens for perplexity and KL divergence: below 32 noise exceeds what is measured (llama.cpp PR 7150).
+GATE_CHUNKS = 40
+# The gate text has no more: the error of a paired difference gains little beyond (llama.cpp PR 7150; pipeline P66).
+MOST_GATE_CHUNKS = 100
+
 # The share of the rows that is held out where the manifest names neither percent nor a dataset.
 EVALUATION_PERCENT = 10.0
 
@@ -66,6 +71,9 @@ class Evaluation(Api):
     """How many held-out prompts base, tuned and quantized models answer."""
     metric: Metric = Metric.LOSS
     """How the answers are scored: by their Loss alone, or by ExactMatch, Labels or ChrF too."""
+    chunks: Annotated[int, Field(ge=2, le=MOST_GATE_CHUNKS)] = GATE_CHUNKS
+    """On how many windows of 512 tokens perplexity and KL divergence are measured. Fewer take less time, and their error
+    bars are wider. General text fills up to 40; more are measured where the held-out rows have so many."""
 
 
 class Imatrix(Api):

@@ -20,7 +20,6 @@ class ModelDimensions(Recorded):
     head_dim: int
     vocab_size: int
     max_position_embeddings: int
-    tied_embeddings: bool
     parameters: int
     bytes: int
     dtype: str

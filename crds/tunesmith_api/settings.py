@@ -148,9 +148,10 @@ class AnswerSettings(Api):
 
 
 class EvaluateSettings(Api):
-    """Base against tuned: answers, loss on held-out answers, perplexity on general text."""
+    """Base against tuned: answers, loss on held-out answers, perplexity on `chunks` windows of general text."""
 
     answers: AnswerSettings
+    chunks: int
     context_length: int = CONTEXT_LENGTH
 
 

@@ -47,7 +47,7 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> Survivor:
         model={"source": f"file://{model}"},
         training=training,
         imatrix={"chunks": 4},
-        evaluation={"percent": 14, "prompts": 2, "metric": "Labels"},
+        evaluation={"percent": 14, "prompts": 2, "metric": "Labels", "chunks": 2},
         gates={"onFailure": "Publish"},  # two layers say nothing that would pass
     )
     folder = tmp_path_factory.mktemp("killed")

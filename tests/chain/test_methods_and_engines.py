@@ -37,7 +37,7 @@ def a_job(model: dict[str, str], **training: Any) -> dict[str, Any]:
     return manifest(
         model=model,
         training={"maxSteps": 2, "effectiveBatchSize": 4, "maxSequenceLength": 128, "learningRate": 1e-4} | training,
-        evaluation={"percent": 14, "prompts": 2, "metric": "Labels"},
+        evaluation={"percent": 14, "prompts": 2, "metric": "Labels", "chunks": 2},
         quantizations=["Q8_0"],
         # Two layers say nothing that a gate could measure.
         gates={"onFailure": "Publish"},

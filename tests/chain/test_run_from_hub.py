@@ -45,7 +45,7 @@ def run(hub: Hub, work: Path, name: str, *, named: str | None) -> Ran:
         model={"source": "hf://org/cut", **secret},
         datasets=[{"source": "hf://org/rows", **secret}],
         training=training,
-        evaluation={"percent": 14, "prompts": 2, "metric": "Labels"},
+        evaluation={"percent": 14, "prompts": 2, "metric": "Labels", "chunks": 2},
         quantizations=["Q8_0"],
         # Two layers say nothing that a gate could measure.
         gates={"onFailure": "Publish"},

@@ -29,7 +29,6 @@ def dimensions(**changes: Any) -> ModelDimensions:
         "headDim": 64,
         "vocabSize": 49152,
         "maxPositionEmbeddings": 8192,
-        "tiedEmbeddings": True,
         "parameters": 134_515_008,
         "bytes": 269_060_552,
         "dtype": "bfloat16",

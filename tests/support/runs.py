@@ -25,7 +25,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "model": {"source": f"file://{smollm2()}"},
         "datasets": [{"source": f"file://{ROWS}"}],
-        "evaluation": {"percent": 14, "prompts": 6, "metric": "Labels"},
+        "evaluation": {"percent": 14, "prompts": 6, "metric": "Labels", "chunks": 4},
         "training": {"maxSteps": 4, "effectiveBatchSize": 8, "maxSequenceLength": 128, "learningRate": 0.001},
         "imatrix": {"chunks": 8},
         "gates": {

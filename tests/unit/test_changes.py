@@ -51,6 +51,7 @@ FREE: dict[str, list[Any]] = {
     "model.secretRef": SECRETS,
     "evaluation.prompts": [None, 3],
     "evaluation.metric": [None, "ChrF"],
+    "evaluation.chunks": [None, 20],
     "training.gpu": [None, {"memory": "8Gi"}, {"product": "A"}],
     "training.batchSize": [None, 2],
     "training.gradientCheckpointing": [None, True, False],

@@ -120,6 +120,16 @@ def test_a_type_keeps_its_key_whatever_else_is_asked_for(some: list[str], others
             {"evaluate", "quantize-Q4_K_M", "quantize-Q5_K_M", "quantize-Q8_0", "publish"},
             id="prompts reach the answers",
         ),
+        pytest.param(
+            {"evaluation": {"chunks": 20}},
+            {"baseline", "quantize-Q4_K_M", "quantize-Q5_K_M", "quantize-Q8_0", "publish"},
+            id="windows reach what is measured on the gate text",
+        ),
+        pytest.param(
+            {"evaluation": {"chunks": 2}},
+            {"baseline", "evaluate", "quantize-Q4_K_M", "quantize-Q5_K_M", "quantize-Q8_0", "publish"},
+            id="few windows reach the general text too",
+        ),
     ],
 )
 def test_what_a_change_makes_again(change: dict[str, object], expected: set[str]) -> None:

@@ -28,10 +28,6 @@ from tunesmith_trainer.work import Outcome, Output, Work
 
 log = logging.getLogger(__name__)
 
-# Windows of general text: base and tuned model are compared window by window, so that a rise of some percent stands out
-# of its error with a dozen (measured with SmolLM2: an error of 0.006 in the mean logarithm).
-FORGETTING_CHUNKS = 12
-
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
@@ -101,7 +97,7 @@ def _measure(
     answered = ask(asking)
     scores = score_answers(chosen.metric, rows, answered.answers)
     scored = Scored(chosen.metric, rows, answered.answers, scores, held_out_losses(tools, file.path, rows))
-    measuring = Measuring(tools, work.scratch, work.interrupted, settings.context_length, FORGETTING_CHUNKS, general)
+    measuring = Measuring(tools, work.scratch, work.interrupted, settings.context_length, settings.chunks, general)
     text = work.inputs[Kind.DATASET] / "forgetting.txt"
     return _Measured(scored, dict(answered.figures), measure_perplexity(measuring, file.path, text))
 

@@ -81,7 +81,6 @@ _UNKNOWN = ResolvedModel(
     dimensions=ModelDimensions(
         architecture="",
         model_type="",
-        tied_embeddings=True,
         dtype="bfloat16",
         max_position_embeddings=sys.maxsize,
         **dict.fromkeys(

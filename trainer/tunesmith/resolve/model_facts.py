@@ -146,7 +146,6 @@ def dimensions(
             head_dim=int(text.get("head_dim") or hidden // heads),
             vocab_size=int(text["vocab_size"]),
             max_position_embeddings=int(text.get("max_position_embeddings") or 2048),
-            tied_embeddings=bool(text.get("tie_word_embeddings", True)),
             parameters=parameters or weight_bytes // _DTYPE_BYTES.get(dtype, 2),
             bytes=weight_bytes,
             dtype=dtype,

@@ -10,13 +10,14 @@ from hashlib import blake2b
 from importlib import resources
 from itertools import pairwise
 
+from tunesmith_api.measuring import GATE_CHUNKS, MOST_GATE_CHUNKS
 from tunesmith_api.settings import CONTEXT_LENGTH
 from tunesmith_trainer.tokenizer import Tokenizer
 
 # Perplexity needs some 40 windows before the paired difference of two quantizations stands out of its error, and gains
 # little beyond 100 (llama.cpp PR 7150; pipeline P65, P66). One window more, since tokens at the seams may merge.
-GATE_WINDOWS = 41
-GATE_MOST_WINDOWS = 100
+GATE_WINDOWS = GATE_CHUNKS + 1
+GATE_MOST_WINDOWS = MOST_GATE_CHUNKS
 # 100 windows of 512 tokens are what imatrix cards recommend at the least (P55); half of them from the user's own rows.
 CALIBRATION_WINDOWS = 100
 CALIBRATION_OWN_WINDOWS = 50
