@@ -72,8 +72,8 @@ class Evaluation(Api):
     metric: Metric = Metric.LOSS
     """How the answers are scored: by their Loss alone, or by ExactMatch, Labels or ChrF too."""
     chunks: Annotated[int, Field(ge=2, le=MOST_GATE_CHUNKS)] = GATE_CHUNKS
-    """On how many windows of 512 tokens perplexity and KL divergence are measured. Fewer take less time, and their error
-    bars are wider. General text fills up to 40; more are measured where the held-out rows have so many."""
+    """On how many windows of 512 tokens perplexity and KL divergence are measured. Fewer take less time and have wider
+    error bars. General text fills up to 40; more are measured where the held-out rows have so many."""
 
 
 class Imatrix(Api):

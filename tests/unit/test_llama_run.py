@@ -12,7 +12,7 @@ import pytest
 from support.llama_cpp_folders import a_script
 from support.waiting import wait_until
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.llama.run import cgroup_cpus, run_tool, tool_environment
+from tunesmith_trainer.llama.run import run_tool, tool_environment
 
 
 def test_all_output_of_both_streams_is_kept_and_the_code_is_no_verdict(tmp_path: Path) -> None:
@@ -116,21 +116,6 @@ def test_the_users_llama_options_do_not_reach_the_tools(monkeypatch: pytest.Monk
 
     assert "LLAMA_ARG_CTX_SIZE" not in environment
     assert (environment["UNRELATED"], environment["OMP_WAIT_POLICY"]) == ("kept", "passive")
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        pytest.param({"cpu.max": "150000 100000"}, 1.5, id="v2 quota"),
-        pytest.param({"cpu.max": "max 100000"}, None, id="v2 without"),
-        pytest.param({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0, id="v1 quota"),
-        pytest.param({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None, id="v1 without"),
-        pytest.param({}, None, id="no cgroup"),
-    ],
-)
-def test_threads_follow_the_cgroups_quota(files: dict[str, str], expected: float | None) -> None:
-    """Both versions of cgroups state a quota and a period."""
-    assert expected == cgroup_cpus(files)
 
 
 def _alive(process: int) -> bool:

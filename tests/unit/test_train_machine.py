@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.cores import cpu_quota, usable_cores
 from tunesmith_api.failures import StageFailure
 from tunesmith_api.placement import quantity_number
 from tunesmith_api.settings import TrainExecution
@@ -13,7 +14,7 @@ from tunesmith_trainer.engines.arguments import optimizer
 from tunesmith_trainer.engines.batching import Batching, Limits, ModelShape, batching, row_bytes
 from tunesmith_trainer.engines.device import find_device, shortfall, wants_gpu
 from tunesmith_trainer.engines.environment import environment
-from tunesmith_trainer.engines.host import available_memory, cpu_flags, cpu_quota, memory_limit, threads
+from tunesmith_trainer.engines.host import available_memory, cpu_flags, memory_limit, threads
 from tunesmith_trainer.engines.precision import Device, Precision, attention, native_bf16, precision
 
 SMALL = ModelShape(hidden=576, layers=30, heads=9, vocabulary=49152)
@@ -80,7 +81,7 @@ def test_threads_never_exceed_the_quota(tmp_path: Path, monkeypatch: pytest.Monk
     """A pod with half a CPU computes with one thread, and what the user set wins."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     write(tmp_path, {"cpu.max": "50000 100000"})
-    assert threads(tmp_path) == 1
+    assert (usable_cores(tmp_path), threads(tmp_path)) == (1, 1)
 
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads(tmp_path) == 3

@@ -1,6 +1,5 @@
 """From this machine to a report of what it has for Tunesmith and what it lacks; nothing is changed or fetched."""
 
-import os
 import platform
 import shutil
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from tunesmith.cache import cache_dir
+from tunesmith.cores import usable_cores
 from tunesmith.gpu import nvidia_smi
 from tunesmith.llama_cpp.build import absent_prerequisites
 from tunesmith.llama_cpp.find import Candidate, candidates
@@ -162,7 +162,7 @@ def tools_finding(looked_at: list[Candidate], absent: list[str]) -> Finding:
 def _processor() -> Finding:
     info = Path("/proc/cpuinfo")
     model, flags = parse_cpuinfo(info.read_text() if info.exists() else "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     facts = {"cores": cores, "model": model, "flags": flags}
     return Finding("processor", Verdict.OK, f"{cores} cores, {model}, {' '.join(flags)}", facts=facts)
 

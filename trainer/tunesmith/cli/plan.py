@@ -1,7 +1,6 @@
 """``tunesmith plan``: what would run, with every setting and where it came from; nothing runs."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from rich.text import Text
 from tunesmith.cli.run import Manifest, Namespace, StoreUri
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import duration
+from tunesmith.cores import usable_cores
 from tunesmith.figures import megabytes
 from tunesmith.local.job import LocalJob, Wanted, open_job
 from tunesmith.manifest import load_manifest
@@ -111,7 +111,7 @@ def _estimates(local: LocalJob, expected: Estimate, there: dict[str, bool]) -> T
     table.add_row("disk, store and scratch, in all", f"{expected.disk_bytes / 1e9:.1f} GB")
     table.add_row("left to download", f"{expected.download_bytes / 1e9:.2f} GB")
     table.add_row("tokens to train on", f"{expected.train_tokens:,}")
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     done = all(there.values())
     left = "0s (nothing is left to do)" if done else duration(expected.seconds / cores)
     trains = Stage.TRAIN in there and not there[Stage.TRAIN]

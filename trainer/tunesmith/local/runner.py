@@ -1,7 +1,6 @@
 """A planned job is carried out on this machine: stages that are not done become processes, their results a record."""
 
 import contextlib
-import os
 import queue
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunesmith.cores import usable_cores
 from tunesmith.local.listener import ProgressListener, ProgressReport
 from tunesmith.local.processes import CONSOLE, TOKEN, StageProcess, start
 from tunesmith.local.record import Record, write_record
@@ -238,4 +238,4 @@ class Run:
 
 def stages_at_once(cores: int | None = None) -> int:
     """How many stages run side by side: each of llama.cpp's tools fills all cores, but starting and reading do not."""
-    return 2 if (cores or os.cpu_count() or 1) >= 2 else 1  # noqa: PLR2004
+    return 2 if (cores or usable_cores()) >= 2 else 1  # noqa: PLR2004

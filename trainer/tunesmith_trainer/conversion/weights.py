@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.cores import usable_cores
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.base_model import caps_attention, read_json
 from tunesmith_trainer.conversion.merge import check_full, check_merge, is_adapter, merged
 from tunesmith_trainer.conversion.model_folder import model_folder
 from tunesmith_trainer.conversion.task import Task
-from tunesmith_trainer.llama.run import threads
 from tunesmith_trainer.parity.forward import logits
 from tunesmith_trainer.parity.logits import Agreement, Tolerance, compare, shortcomings
 
@@ -52,7 +52,7 @@ def load_model(folder: Path) -> "torch.nn.Module":
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
-    torch.set_num_threads(threads())
+    torch.set_num_threads(usable_cores())
     transformers_logging.disable_progress_bar()
     try:
         model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(

@@ -1,10 +1,11 @@
 """What this machine gives the process - CPUs, memory, number formats - read from the kernel's own files."""
 
-import math
 import os
 import platform
 import resource
 from pathlib import Path
+
+from tunesmith.cores import usable_cores
 
 _CGROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
@@ -12,34 +13,15 @@ _PROC = Path("/proc")
 _UNLIMITED_BYTES = 1 << 60
 
 
-def cpu_quota(cgroup: Path = _CGROUP) -> float | None:
-    """How many CPUs the cgroup may use at once, e.g. 1.5; None where it is not limited.
-
-    v2: ``cpu.max`` holds "quota period" or "max period"; v1: ``cpu/cpu.cfs_quota_us``, -1 for none
-    (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
-    """
-    unified = _text(cgroup / "cpu.max")
-    if unified is not None:
-        quota, period = unified.split()[:2]
-        return None if quota == "max" else int(quota) / int(period)
-    quota_us = _text(cgroup / "cpu" / "cpu.cfs_quota_us")
-    period_us = _text(cgroup / "cpu" / "cpu.cfs_period_us")
-    if quota_us is None or period_us is None or int(quota_us) <= 0:
-        return None
-    return int(quota_us) / int(period_us)
-
-
 def threads(cgroup: Path = _CGROUP) -> int:
-    """How many threads compute: the CPUs that this process may run on, at most the cgroup's quota.
+    """How many threads compute: the CPUs that this process may use.
 
     torch by itself takes all of the host's cores. A number in OMP_NUM_THREADS is the user's own choice and wins.
     """
     chosen = os.environ.get("OMP_NUM_THREADS", "")
     if chosen.isdigit() and int(chosen) > 0:
         return int(chosen)
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota(cgroup)
-    return available if quota is None else max(1, min(available, math.ceil(quota)))
+    return usable_cores(cgroup)
 
 
 def memory_limit(cgroup: Path = _CGROUP) -> int | None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.cores import usable_cores
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.gguf_file import Gguf, Tensor, read_gguf, tensor_words
-from tunesmith_trainer.llama.run import Ran, run_tool, threads
+from tunesmith_trainer.llama.run import Ran, run_tool
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +64,7 @@ def collect(how: Calibrating, piece: Piece, into: Path) -> int:
     command: list[str | Path] = [how.tools.imatrix, "-m", how.gguf.resolve(), "-f", how.text.name, "-o", into.resolve()]
     command += ["--output-format", "gguf", "-c", str(length), "-b", str(length * max(1, BATCH_TOKENS // length))]
     # Without --parse-special the markup of the calibration text would be taken for ordinary characters (P53).
-    command += ["--parse-special", "--chunks", str(piece.chunks), "-t", str(threads())]
+    command += ["--parse-special", "--chunks", str(piece.chunks), "-t", str(usable_cores())]
     if piece.before is not None:
         command += ["--in-file", piece.before.resolve(), "--chunk", str(piece.skip)]
     ran = run_tool(command, how.interrupted, how.text.parent, lambda line: _watch(line, piece, how.tell))

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.cores import usable_cores
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.llama.run import Ran, run_tool, threads
+from tunesmith_trainer.llama.run import Ran, run_tool
 
 Fraction = Callable[[float], None]
 
@@ -257,7 +258,7 @@ def compare_with_baseline(how: Measuring, gguf: Path, logits: Path) -> Divergenc
 def _common(how: Measuring, gguf: Path) -> list[str | Path]:
     length = how.context_length
     window = ["-c", str(length), "-b", str(length * max(1, BATCH_TOKENS // length))]
-    return [how.tools.perplexity, "-m", gguf.resolve(), *window, "-t", str(threads())]
+    return [how.tools.perplexity, "-m", gguf.resolve(), *window, "-t", str(usable_cores())]
 
 
 def _no_result(ran: Ran, gguf: Path, text: str) -> StageFailure:

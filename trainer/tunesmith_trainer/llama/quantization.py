@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.cores import usable_cores
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.quantizations import QUANTIZATIONS, QuantizationType
 from tunesmith_trainer.llama.gguf_file import Gguf
-from tunesmith_trainer.llama.run import Ran, Watch, run_tool, threads, without_watching
+from tunesmith_trainer.llama.run import Ran, Watch, run_tool, without_watching
 
 # GGML_QNT_VERSION of ggml.h: the layout of the quantized blocks that this llama.cpp writes and reads.
 QUANTIZATION_VERSION = 2
@@ -98,7 +99,7 @@ def _quantize(how: Quantizing, options: list[str], files: list[Path], watch: Wat
     if how.imatrix is not None:
         folder = how.imatrix.parent
         options = [*options, "--imatrix", how.imatrix.name]
-    command = [how.tools.quantize, *options, *files, how.type.value, str(threads())]
+    command = [how.tools.quantize, *options, *files, how.type.value, str(usable_cores())]
     return run_tool(command, how.interrupted, folder, watch)
 
 

@@ -2,7 +2,6 @@
 
 import codecs
 import logging
-import math
 import os
 import re
 import selectors
@@ -10,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,34 +159,3 @@ def _refuse_if_it_cannot_run(ran: Ran) -> None:
         raise StageFailure(FailureClass.TOOLS_MISSING, f"{ran.tool} was built for another processor than this one")
     if ran.code == 127:  # noqa: PLR2004  # the dynamic loader's code for a library that is not there (ld.so)
         raise StageFailure(FailureClass.TOOLS_MISSING, f"{ran.tool} does not start: {ran.tail(2)}")
-
-
-def threads() -> int:
-    """How many threads a tool is given: the processors we may use, bounded by the quota of our cgroup (v2 or v1).
-
-    The tools would take every core of the host and, under a quota, lose most of them to throttling.
-    """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cgroup_cpus(_first_lines(Path("/sys/fs/cgroup")))
-    return max(1, min(allowed, math.ceil(quota))) if quota else allowed
-
-
-def cgroup_cpus(files: Mapping[str, str]) -> float | None:
-    """The quota in processors that a cgroup's files state (kernel documentation: cgroup-v2, sched-bwc), if any."""
-    quota, _, period = files.get("cpu.max", "").partition(" ")
-    if not quota:
-        quota = files.get("cpu/cpu.cfs_quota_us", "")
-        period = files.get("cpu/cpu.cfs_period_us", "")
-    if not quota.isdigit() or not period.isdigit():  # "max" in v2, "-1" in v1: no quota
-        return None
-    return int(quota) / int(period)
-
-
-def _first_lines(root: Path) -> dict[str, str]:
-    found = {}
-    for name in ("cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"):
-        try:
-            found[name] = (root / name).read_text().strip()
-        except OSError:
-            continue
-    return found

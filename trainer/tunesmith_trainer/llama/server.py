@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.cores import usable_cores
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.llama.run import Ran, dying_with_us, kill_group, threads, tool_environment
+from tunesmith_trainer.llama.run import Ran, dying_with_us, kill_group, tool_environment
 from tunesmith_trainer.tokenizer import DATE_STRING
 
 log = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ def _command(tools: Tools, gguf: Path, how: Serving, port: int) -> list[str | Pa
     command: list[str | Path] = [tools.server, "-m", gguf.resolve(), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--ctx-size", str(how.context_length * how.slots), "--parallel", str(how.slots), "--jinja"]
     # --special spells out control tokens in an answer, where a leak could otherwise not be seen.
-    command += ["--special", "-t", str(threads())]
+    command += ["--special", "-t", str(usable_cores())]
     if how.template is not None:
         command += ["--chat-template-file", how.template.resolve()]
     return command

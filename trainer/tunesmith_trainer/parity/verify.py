@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.cores import usable_cores
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.gguf_file import Gguf, read_gguf
 from tunesmith_trainer.llama.libllama import Model
-from tunesmith_trainer.llama.run import threads
 from tunesmith_trainer.parity.logits import RIGHT, SEQUENCE, Agreement, Tolerance, compare, shortcomings
 from tunesmith_trainer.parity.metadata import (
     read_source,
@@ -131,7 +131,7 @@ def open_model(tools: Tools, path: Path) -> Model:
     """`path` in libllama, for rows of up to SEQUENCE tokens."""
     from tunesmith_trainer.llama.libllama import Options
 
-    return Model(tools, path, Options(threads(), SEQUENCE))
+    return Model(tools, path, Options(usable_cores(), SEQUENCE))
 
 
 def agreement_figures(found: Agreement, allowed: Tolerance = RIGHT) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.cores import usable_cores
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.measuring import Metric
 from tunesmith_trainer.llama.libllama import Losses, masked_loss
-from tunesmith_trainer.llama.run import threads
 from tunesmith_trainer.llama.server import Completion
 from tunesmith_trainer.scores.held_out import HeldOut
 from tunesmith_trainer.scores.intervals import difference_interval, mean_interval, ratio_interval
@@ -48,7 +48,7 @@ def held_out_losses(tools: Tools, gguf: Path, rows: Sequence[HeldOut]) -> Losses
     # As in `tool_environment`; libllama's threads are of this process, and read it when the library is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     longest = max((len(row.ids) for row in rows), default=1)
-    return masked_loss(tools, gguf, [(row.ids, row.mask) for row in rows], threads(), longest)
+    return masked_loss(tools, gguf, [(row.ids, row.mask) for row in rows], usable_cores(), longest)
 
 
 def score_figures(scored: Scored, seed: int) -> dict[str, Any]:

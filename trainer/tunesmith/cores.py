@@ -1,0 +1,41 @@
+"""How many CPUs this process may use: those that it may run on, bounded by the quota of its cgroup."""
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """The number of threads that can compute at once, at least one.
+
+    Programs that take all of the host's cores lose most of them to throttling under a quota.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota(cgroup)
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def cpu_quota(cgroup: Path = _CGROUP) -> float | None:
+    """How many CPUs the cgroup may use at once, e.g. 1.5; None where it is not limited.
+
+    v2: ``cpu.max`` holds "quota period" or "max period"; v1: ``cpu/cpu.cfs_quota_us``, -1 for none
+    (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
+    """
+    unified = _text(cgroup / "cpu.max")
+    if unified is not None:
+        quota, period = unified.split()[:2]
+        return None if quota == "max" else int(quota) / int(period)
+    quota_us = _text(cgroup / "cpu" / "cpu.cfs_quota_us")
+    period_us = _text(cgroup / "cpu" / "cpu.cfs_period_us")
+    if quota_us is None or period_us is None or int(quota_us) <= 0:
+        return None
+    return int(quota_us) / int(period_us)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
