@@ -13,7 +13,7 @@ settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
-    """Each worker keeps to its share of the cores, and so does what it starts: no thread waits for one that has none."""
+    """Each worker and what it starts keep to their share of the cores: no thread waits for one that has none."""
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if worker and workers and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
