@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples" / "models" / "SmolLM2-135M-Instruct"
 ROWS = ROOT / "examples" / "data" / "street-reports.jsonl"
 TYPES = ["Q4_K_M", "Q8_0"]
-STEPS = 138
+STEPS = 92
 SCRIPTS = {"Transformers": "train_by_hand.py", "Unsloth": "train_by_hand_unsloth.py"}
 
 
@@ -76,7 +76,9 @@ class Bench:
         script = str(ROOT / "bench" / SCRIPTS[self.engine])
         places = [str(MODEL.resolve()), str(ROWS), *texts, str(self.folder / "hand"), str(find_tools().folder)]
         numbers = [str(number) for number in (STEPS, rows["trainRows"], rows["evalRows"], evaluations)]
-        return timed([str(ROOT / "bench" / "by_hand.sh"), *places, sys.executable, script, *numbers])
+        spec = self.job(TYPES)["spec"]
+        chunks = [str(spec[section]["chunks"]) for section in ("imatrix", "evaluation")]
+        return timed([str(ROOT / "bench" / "by_hand.sh"), *places, sys.executable, script, *chunks, *numbers])
 
 
 def timed(command: list[str], accepted: Collection[int] = (0,)) -> float:

@@ -16,7 +16,6 @@ LAYERS = 2
 METHODS_AND_ENGINES = [
     ("QLoRA", "Transformers"),
     ("Full", "Transformers"),
-    ("LoRA", "Unsloth"),
     ("QLoRA", "Unsloth"),
     ("Full", "Unsloth"),
 ]
@@ -51,36 +50,54 @@ def published(folder: Path, job: dict[str, Any], store: Path) -> tuple[dict[str,
     return json.loads((folder / "out" / "report.json").read_text()), ran.started()
 
 
+def carried_out(folder: Path, model: Path, store: Path, how: tuple[str, str]) -> None:
+    """Run a job with this method and engine; it has to end in a measured file."""
+    method, engine = how
+    report, started = published(folder, a_job({"source": f"file://{model}"}, method=method, engine=engine), store)
+
+    assert {"train", "convert"} <= set(started)
+    assert (report["training"]["method"], report["training"]["engine"]) == how
+    (file,) = report["files"]
+    assert file["figures"]["klDivergence"]["mean"] >= 0
+    assert (folder / "out" / "small-Q8_0.gguf").stat().st_size == file["bytes"]
+
+
 @pytest.mark.parametrize(("method", "engine"), METHODS_AND_ENGINES)
 def test_each_ends_in_a_measured_file(tmp_path: Path, model: Path, store: Path, method: str, engine: str) -> None:
     """And hands its adapter over, which full weights have not."""
-    report, started = published(tmp_path, a_job({"source": f"file://{model}"}, method=method, engine=engine), store)
+    carried_out(tmp_path, model, store, (method, engine))
 
-    assert {"train", "convert"} <= set(started)
-    assert (report["training"]["method"], report["training"]["engine"]) == (method, engine)
-    (file,) = report["files"]
-    assert file["figures"]["klDivergence"]["mean"] >= 0
-    assert (tmp_path / "out" / "small-Q8_0.gguf").stat().st_size == file["bytes"]
     assert (tmp_path / "out" / "adapter").exists() == (method != "Full")
 
 
-def test_an_adapter_that_is_there_is_measured_or_trained_on(tmp_path: Path, model: Path, store: Path) -> None:
-    """`model.adapter`: with `method: None` nothing is trained; with a method training goes on from it."""
-    published(tmp_path / "first", a_job({"source": f"file://{model}"}), store)
-    adapter = tmp_path / "first" / "out" / "adapter"
-    given = {"source": f"file://{model}", "adapter": f"file://{adapter}"}
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory, model: Path, store: Path) -> Path:
+    """What LoRA with Unsloth hands over."""
+    folder = tmp_path_factory.mktemp("first")
+    carried_out(folder, model, store, ("LoRA", "Unsloth"))
+    return folder / "out" / "adapter"
 
-    taken = a_job(given)
+
+def test_an_adapter_that_is_there_is_measured(tmp_path: Path, model: Path, store: Path, adapter: Path) -> None:
+    """`model.adapter` with `method: None`: nothing is trained."""
+    taken = a_job({"source": f"file://{model}", "adapter": f"file://{adapter}"})
     taken["spec"]["training"] = {"method": "None", "maxSequenceLength": 128}
-    _, started = published(tmp_path / "taken", taken, store)
-    assert "train" not in started
-    assert weights(tmp_path / "taken") == weights(tmp_path / "first")
+    _, started = published(tmp_path, taken, store)
 
-    report, started = published(tmp_path / "further", a_job(given), store)
+    assert "train" not in started
+    assert weights(tmp_path / "out" / "adapter") == weights(adapter)
+
+
+@pytest.mark.slow
+def test_an_adapter_that_is_there_is_trained_on(tmp_path: Path, model: Path, store: Path, adapter: Path) -> None:
+    """`model.adapter` with a method: training goes on from it."""
+    further = a_job({"source": f"file://{model}", "adapter": f"file://{adapter}"})
+    report, started = published(tmp_path, further, store)
+
     assert "train" in started
     assert report["training"]["steps"] == 2
-    assert weights(tmp_path / "further") != weights(tmp_path / "first")
+    assert weights(tmp_path / "out" / "adapter") != weights(adapter)
 
 
-def weights(folder: Path) -> bytes:
-    return (folder / "out" / "adapter" / "adapter_model.safetensors").read_bytes()
+def weights(adapter: Path) -> bytes:
+    return (adapter / "adapter_model.safetensors").read_bytes()

@@ -61,7 +61,7 @@ def quantize_work(inputs: dict[Kind, Path], scratch: Path, type_: str, asked: An
 
 
 def evaluate_work(inputs: dict[Kind, Path], scratch: Path, asked: AnswerSettings | None = None) -> Work:
-    return stage_work(Stage.EVALUATE, inputs, scratch, EvaluateSettings(answers=asked or answers(), chunks=12))
+    return stage_work(Stage.EVALUATE, inputs, scratch, EvaluateSettings(answers=asked or answers(), chunks=4))
 
 
 def figures_of(folder: Path) -> dict[str, Any]:
