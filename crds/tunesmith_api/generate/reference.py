@@ -27,7 +27,7 @@ spec:
 happens while it is unset; `tunesmith plan` shows every setting of a job with its value and where it came from.
 A field marked *fixed* cannot be changed once the job exists; all others can be changed at any time.
 `docs/finetunejob.schema.json` describes the same for editors; a first line
-`# yaml-language-server: $schema=finetunejob.schema.json` in a manifest makes most of them check and complete it.
+`# yaml-language-server: $schema=PATH/finetunejob.schema.json` in a manifest makes most of them check and complete it.
 """
 
 _QUANTIZATIONS = """\
