@@ -54,7 +54,7 @@ def arguments(out: Path, steps: int, evaluations: int) -> dict[str, Any]:
         "output_dir": str(out / "trainer"),
         "per_device_train_batch_size": BATCH,
         "max_steps": steps,
-        "learning_rate": 1e-3,
+        "learning_rate": 5e-4,
         "lr_scheduler_type": "cosine",
         "warmup_steps": steps // 10,
         "use_cpu": not torch.cuda.is_available(),
