@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from tunesmith_api.placement import Quantity
+from tunesmith_api.placement import GPU_MEMORY
 from tunesmith_api.rules import Rule, immutable, rules
 from tunesmith_api.schema import Api
 
@@ -69,8 +69,8 @@ class Gpu(Api):
         str | None, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
     ] = None
     """The product as NVIDIA's feature discovery names it in the node label nvidia.com/gpu.product."""
-    memory: Quantity | None = None
-    """The least memory of the GPU, for example 24Gi."""
+    memory: Annotated[str | None, Field(min_length=2, max_length=32, pattern=GPU_MEMORY)] = None
+    """The least memory of the GPU with its unit (Mi, Gi, Ti, G or T), for example 24Gi."""
     count: Annotated[
         int,
         Field(

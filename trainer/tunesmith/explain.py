@@ -11,7 +11,7 @@ from tunesmith.cel import schema_of_jobs
 from tunesmith.problems import Path
 from tunesmith.resolve.datasets import ROW_FILES
 from tunesmith_api.generate.structural import Schema
-from tunesmith_api.placement import DNS_LABEL, LABEL_KEY, LABEL_VALUE, OBJECT_NAME, QUANTITY
+from tunesmith_api.placement import DNS_LABEL, GPU_MEMORY, LABEL_KEY, LABEL_VALUE, OBJECT_NAME, QUANTITY
 from tunesmith_api.quantizations import ALIASES
 from tunesmith_api.sources import HTTP_URL
 from tunesmith_api.spec import OBJECT_METADATA, REPOSITORY, STORE_URI
@@ -28,6 +28,7 @@ _PATTERNS = {
     OBJECT_NAME: "the name of a Kubernetes object (small letters, digits, '-' and '.')",
     LABEL_VALUE: "the value of a Kubernetes label (letters, digits, '-', '_' and '.')",
     LABEL_KEY: "the name of a Kubernetes label, such as example.org/team",
+    GPU_MEMORY: "a memory with its unit (Mi, Gi, Ti, G or T), such as 24Gi",
     QUANTITY: "a Kubernetes quantity, such as 4, 500m or 16Gi",
 }
 
