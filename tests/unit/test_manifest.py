@@ -108,6 +108,9 @@ def test_the_message_names_file_place_and_cure(tmp_path: Path) -> None:
         ("data/capitals.jsonl", "file://data/capitals.jsonl"),
         ("/data/rows", "file:///data/rows"),
         ("org/name-2.5", "hf://org/name-2.5"),
+        ("file:/data/rows.csv", "file:///data/rows.csv"),
+        ("file:rows.csv", "file://rows.csv"),
+        ("hf:/org/name", "hf://org/name"),
     ],
 )
 def test_a_source_without_a_scheme_is_shown_with_what_was_meant(source: str, meant: str) -> None:
