@@ -93,10 +93,15 @@ class SystemPrompt(Api):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                "(self.mode == 'Text') == has(self.text)",
-                "text is needed where mode is Text and is not allowed elsewhere",
+                "self.mode != 'Text' || has(self.text)",
+                "mode Text needs a text: write it, or choose another mode",
                 field="text",
-            )
+            ),
+            Rule(
+                "self.mode == 'Text' || !has(self.text)",
+                "text is for mode Text only: add mode: Text, or remove text",
+                field="text",
+            ),
         )
     )
 
@@ -168,13 +173,10 @@ _RULES = (
         field="lora",
     ),
     Rule(
-        "!has(self.batchSize) || self.batchSize <= self.effectiveBatchSize",
-        "batchSize is how much of effectiveBatchSize is held in memory at once: it cannot be larger",
-        field="batchSize",
-    ),
-    Rule(
+        # Of a larger batchSize it is no multiple either.
         "!has(self.batchSize) || self.effectiveBatchSize % self.batchSize == 0",
-        "effectiveBatchSize must be a multiple of batchSize",
+        "effectiveBatchSize (16 where it is not written) must be a multiple of batchSize, the part of it that is in "
+        "memory at once: raise effectiveBatchSize to a multiple, or lower batchSize to a divisor",
         field="batchSize",
     ),
     Rule(

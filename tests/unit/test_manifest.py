@@ -144,6 +144,8 @@ def test_a_file_that_is_not_there_asks_for_the_path(tmp_path: Path) -> None:
         (f"{SMALLEST}  training:\n\tepochs: 1\n", "line 8"),
         (f"{SMALLEST}  training: {{epochs: .nan}}\n", "no number that JSON can hold"),
         (f"{SMALLEST}  training: *gone\n", "no valid YAML"),
+        (f"{SMALLEST}  note: {{{{ question }}}}\n", "the name of a field must be a word; put Jinja in quotes"),
+        (f"{SMALLEST}  note: {{{{ a }}}}: {{{{ b }}}}\n", 'put Jinja in quotes: "{{ question }}"'),
         ("a: &a [*a]\n", "unfolds into too much"),
         ("x" * 2_000_000, "too long"),
         (f"{SMALLEST}  training: {'[' * 1500}{']' * 1500}\n", "line 7: this unfolds into too much"),

@@ -99,12 +99,17 @@ def _unknown_metadata(value: dict[str, Any]) -> list[str]:
 
 
 def _broken(violation: Violation, value: Any) -> tuple[Path, str, str]:
-    """The place and the rule; a source is shown too, since mostly its scheme was forgotten."""
-    if violation.message != SOURCE_RULE:
+    """The place and the rule; a number is shown too, and a source, since mostly its scheme was forgotten."""
+    try:
+        for step in violation.path:
+            value = value[step]
+    except (KeyError, IndexError):  # the rule is about a field that is absent, or about a default
         return violation.path, violation.message, ""
-    for step in violation.path:
-        value = value[step]
-    return violation.path, *explain_source(value, violation.message)
+    if violation.message == SOURCE_RULE:
+        return violation.path, *explain_source(value, violation.message)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return violation.path, f"{violation.path[-1]} is {value}", violation.message
+    return violation.path, violation.message, ""
 
 
 def _miscounted(error: ErrorDetails) -> bool:
