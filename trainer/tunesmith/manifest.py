@@ -77,6 +77,7 @@ def _job(document: Document) -> FineTuneJob:
     # The status is the operator's; in a file it is a left-over of 'kubectl get -o yaml'.
     value.pop("status", None)
     found: list[tuple[Path, str, str]] = [explain_metadata(name) for name in _unknown_metadata(value)]
+    found += _null_method(document.value)
     job: FineTuneJob | None = None
     try:
         # As JSON, in strict mode and by the outside names, a value is taken exactly where the API server takes it.
@@ -96,6 +97,16 @@ def _unknown_metadata(value: dict[str, Any]) -> list[str]:
     """The model takes any field there, as it must from a cluster; the API server warns of those that it drops."""
     metadata = value.get("metadata")
     return [name for name in metadata if name not in OBJECT_METADATA] if isinstance(metadata, dict) else []
+
+
+def _null_method(value: dict[str, Any]) -> list[tuple[Path, str, str]]:
+    """null means the default everywhere; only here it looks like the word for its very opposite."""
+    spec = value.get("spec")
+    training = spec.get("training") if isinstance(spec, dict) else None
+    if not isinstance(training, dict) or training.get("method", "") is not None:
+        return []
+    cure = "write None to train nothing, or LoRA, or leave the field out for LoRA"
+    return [(("spec", "training", "method"), "null, or nothing, is no method", cure)]
 
 
 def _broken(violation: Violation, value: Any) -> tuple[Path, str, str]:
