@@ -194,3 +194,14 @@ def test_a_check_that_fails_is_no_fault_of_the_manifest(folder: Path, error: str
 
     assert ran.code == code, ran.stdout + ran.stderr
     assert said in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--offline"]])
+def test_what_does_nothing_here_is_a_note(folder: Path, options: list[str]) -> None:
+    """As `run` says it: no fault, and nothing to find out by waiting."""
+    ran = checked(folder, "--json", *options, targets=["phone"], priority=3, stages=[{"name": "train"}])
+
+    notes = json.loads(ran.stdout)["notes"]
+    assert ran.code == 0
+    assert "spec.targets is accepted and not yet used: name quantizations instead." in notes
+    assert "Only in a cluster, and without effect here: spec.priority, spec.stages." in notes
