@@ -68,6 +68,17 @@ def test_a_gpu_is_not_passed_over_in_silence(folder: Path) -> None:
     assert "less on the GPU that training asks for" in with_gpu.stdout
 
 
+def test_a_gpu_that_this_machine_lacks_is_said_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To people and programs; not of a job whose training is done."""
+    monkeypatch.setattr("tunesmith.cli.notes.has_gpu", lambda: False)
+    monkeypatch.chdir(folder)
+    gpu = {"memory": "8Gi"}
+
+    assert "'tunesmith run' here will end as Unschedulable." in planned(folder, gpu=gpu).stdout
+    assert len(json.loads(planned(folder, "--json", gpu=gpu).stdout)["notes"]) == 1
+    assert json.loads(planned(folder, "--json").stdout)["notes"] == []
+
+
 def test_what_runs_own_folder_remembers_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --output both take ./NAME: a job whose rows are pinned there is no longer free to change them."""
     monkeypatch.chdir(folder)

@@ -77,7 +77,7 @@ def _run(wanted: Wanted, console: Console, *, as_json: bool) -> Outcome:
     with held(folder):
         local = open_job(replace(wanted, output=folder))
         to_make = still_to_make(local)
-        for note in notes_on(local.job):
+        for note in notes_on(local.job, trains=any(stage.stage is Stage.TRAIN for stage in to_make)):
             console.print(note, style="yellow", soft_wrap=True)
         refuse_a_folder_of_others(folder, _may_deliver(local), None if to_make else _made(local))
         refuse_disks(local, to_make)
