@@ -15,6 +15,7 @@ from support.hub import Hub, serving_hub
 from tunesmith.resolve import Access, resolve_dataset, resolve_model
 from tunesmith.resolve.failures import disk_full_is_told
 from tunesmith.resolve.hub import told
+from tunesmith.resolve.uri import local_path, parse_source
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.placement import SecretReference
 from tunesmith_api.spec import Dataset, Model
@@ -298,3 +299,11 @@ def test_rows_that_cannot_be_had_say_why(
         resolve_dataset(Dataset(source=source), Access(tmp_path))
     assert caught.value.failure is failure
     assert caught.value.hint
+
+
+def test_a_path_may_start_from_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/sources.md says so; any other relative path is taken from the manifest's folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    assert local_path(parse_source("file://~/rows.csv"), tmp_path / "jobs") == tmp_path / "home" / "rows.csv"
+    assert local_path(parse_source("file://rows.csv"), tmp_path / "jobs") == tmp_path / "jobs" / "rows.csv"
