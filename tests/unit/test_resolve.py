@@ -123,6 +123,7 @@ def test_only_the_small_files_are_read_to_resolve(hub: Hub, tmp_path: Path) -> N
             ", revision='nope'",
             "SourceUnavailable | hf://org/there has no revision 'nope'",
         ),
+        ("org/a..b", None, None, "", "SpecInvalid | hf://org/a..b is no repository: "),
         ("org/gated", {"gated": True}, model_files(), "", "AccessDenied | hf://org/gated is gated"),
         (
             "org/pickles",
@@ -164,6 +165,34 @@ def test_a_hub_that_is_away_is_told_apart(hub: Hub, tmp_path: Path) -> None:
     said = in_process(hub, RESOLVE.format(name="org/any", more=""), tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
 
     assert said.startswith("SourceUnavailable | hf://org/any: the hub cannot be reached")
+
+
+RESOLVE_ALL = (
+    "resolve(JobSpec.model_validate({'model': {'source': 'hf://%s'}, 'datasets': [{'source': 'hf://a/b'}]}), access)"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "expected"),
+    [
+        (
+            "org/any",
+            {"HF_ENDPOINT": "http://127.0.0.1:9"},
+            "SourceUnavailable | spec.model.source: hf://org/any: the hub",
+        ),
+        ("org/nowhere", {}, "SourceUnavailable | spec.model.source: hf://org/nowhere does not exist"),
+        ("org/shut", {}, "AccessDenied | spec.model.source: hf://org/shut is gated"),
+        ("org/void", {}, "ModelInvalid | spec.model.source: hf://org/void has no config.json"),
+    ],
+)
+def test_whatever_is_wrong_with_a_source_is_said_with_its_field(
+    hub: Hub, tmp_path: Path, name: str, environment: dict[str, str], expected: str
+) -> None:
+    """A hub that is away too: of several sources, the address alone does not say which to correct."""
+    hub.create("org/shut", model_files(), gated=True)
+    hub.create("org/void", {"README.md": b""})
+
+    assert in_process(hub, RESOLVE_ALL % name, tmp_path, **environment).startswith(expected)
 
 
 def test_a_token_from_the_secret_opens_a_gated_model(hub: Hub, tmp_path: Path) -> None:
