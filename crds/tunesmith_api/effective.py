@@ -80,7 +80,7 @@ def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effect
         evaluate=EvaluateSettings(answers=answers, chunks=min(FORGETTING_CHUNKS, spec.evaluation.chunks)),
         publish=PublishSettings(
             job_name=job_name,
-            gates=spec.gates,
+            gates=spec.gates.model_copy(update={"ideal_perplexity_increase": spec.gates.ideal_that_holds}),
             hub=None if hub is None else _hub(hub),
             context_length=_served_context(train, resolved),
             system_prompt=spec.training.system_prompt,

@@ -101,7 +101,15 @@ FAILURES: dict[FailureClass, FailureRule] = _rules(
     ),
     (FailureClass.GATE_FAILED, 29, False, "Choose a larger quantization, or relax the gate that the report names."),
     (FailureClass.IMAGE_PULL, 30, True, "Check the image's name, its registry and the pull secrets."),
-    (FailureClass.UNSCHEDULABLE, 31, True, "No node fits: check resources, node selector, taints and GPU."),
+    (
+        FailureClass.UNSCHEDULABLE,
+        31,
+        True,
+        (
+            "No node fits: check resources, node selector, taints and GPU; on one machine check the GPU's driver, or "
+            "leave out training.gpu."
+        ),
+    ),
     (FailureClass.QUOTA_EXCEEDED, 32, True, "Wait for quota, or ask for more."),
     (FailureClass.EVICTED, 33, True, "The node took the pod away; it is started again."),
     (FailureClass.INTERRUPTED, 34, True, "Run the same command again: it goes on from where it was."),

@@ -104,7 +104,7 @@ def judge(gates: Gates, figures: Mapping[str, Any]) -> tuple[GateResult, ...]:
             "maxPerplexityIncrease",
             figures.get("perplexityIncrease"),
             gates.max_perplexity_increase,
-            gates.ideal_perplexity_increase,
+            gates.ideal_that_holds,
         ),
         upper_gate("maxLogPerplexityIncrease", figures.get("logPerplexityIncrease"), gates.max_log_perplexity_increase),
     ]

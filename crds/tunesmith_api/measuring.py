@@ -14,6 +14,9 @@ GATE_CHUNKS = 40
 # The gate text has no more: the error of a paired difference gains little beyond (llama.cpp PR 7150; pipeline P66).
 MOST_GATE_CHUNKS = 100
 
+# What a good file's rise in perplexity stays below, where neither the manifest nor its maxPerplexityIncrease says less.
+IDEAL_PERPLEXITY_INCREASE = 0.1
+
 # The share of the rows that is held out where the manifest names neither percent nor a dataset.
 EVALUATION_PERCENT = 10.0
 
@@ -91,8 +94,9 @@ class Gates(Api):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                "self.idealPerplexityIncrease <= self.maxPerplexityIncrease",
-                "idealPerplexityIncrease is the better of the two: it cannot exceed maxPerplexityIncrease",
+                "!has(self.idealPerplexityIncrease) || self.idealPerplexityIncrease <= self.maxPerplexityIncrease",
+                "idealPerplexityIncrease is the better of the two and cannot exceed maxPerplexityIncrease (0.5 where "
+                "that is not written): lower it, or leave it out",
                 field="idealPerplexityIncrease",
             )
         )
@@ -100,8 +104,9 @@ class Gates(Api):
 
     max_perplexity_increase: Annotated[float, Field(ge=0, le=10_000)] = 0.5
     """By how much perplexity may rise."""
-    ideal_perplexity_increase: Annotated[float, Field(ge=0, le=10_000)] = 0.1
-    """What a good file keeps to; a larger rise passes too, and report.json says so (`ideal` of the gate)."""
+    ideal_perplexity_increase: Annotated[float | None, Field(ge=0, le=10_000)] = None
+    """What a good file keeps to; a larger rise passes too, and report.json says so (`ideal` of the gate); unset: 0.1,
+    or maxPerplexityIncrease where that is less."""
     max_log_perplexity_increase: Annotated[float, Field(ge=0, le=100)] = 0.1
     """By how much the mean logarithm of perplexity may rise (a tuned model's perplexity may be 2)."""
     max_kl_divergence: Annotated[float | None, Field(alias="maxKLDivergence", ge=0, le=100)] = None
@@ -119,3 +124,9 @@ class Gates(Api):
     unset: not judged."""
     on_failure: OnFailure = OnFailure.WITHHOLD
     """Withhold keeps a file that failed back and ends the job Failed; Publish publishes it with a mark."""
+
+    @property
+    def ideal_that_holds(self) -> float:
+        """The ideal rise in perplexity, written or not."""
+        written = self.ideal_perplexity_increase
+        return min(IDEAL_PERPLEXITY_INCREASE, self.max_perplexity_increase) if written is None else written

@@ -7,7 +7,7 @@ from typing import Any
 from tunesmith_api import families
 from tunesmith_api.effective import train_settings
 from tunesmith_api.families import Family
-from tunesmith_api.measuring import EVALUATION_PERCENT
+from tunesmith_api.measuring import EVALUATION_PERCENT, IDEAL_PERPLEXITY_INCREASE
 from tunesmith_api.resolved import Resolved
 from tunesmith_api.schema import Api
 from tunesmith_api.settings import LoraSettings, TrainSettings
@@ -62,6 +62,10 @@ def _chosen(train: TrainSettings, spec: JobSpec, family: Family) -> Iterator[Set
     training = spec.training
     if spec.evaluation.dataset is None and spec.evaluation.percent is None:
         yield Setting("evaluation.percent", EVALUATION_PERCENT, "default")
+    if spec.gates.ideal_perplexity_increase is None:
+        ideal = spec.gates.ideal_that_holds
+        origin = "limited by maxPerplexityIncrease" if ideal < IDEAL_PERPLEXITY_INCREASE else "default"
+        yield Setting("gates.idealPerplexityIncrease", ideal, origin)
     if train.max_sequence_length != training.max_sequence_length:
         path = "training.maxSequenceLength"
         yield Setting(path, train.max_sequence_length, "limited by what the model can read")

@@ -16,6 +16,9 @@ OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 QUANTITY = r"^\+?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)(([KMGTPE]i)|[munkMGTPE]|([eE][-+]?[0-9]+))?$"
 
+# A number from 1 on with its unit: without one, or with Kubernetes' small ones, it is no memory that a GPU has.
+GPU_MEMORY = r"^[1-9][0-9]*([.][0-9]+)?([MGT]i|[GT])$"
+
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=OBJECT_NAME)]
 # A CRD cannot rule the keys of a map (CEL's cost estimate takes them for as long as a request): for those of a map this
 # pattern is checked locally and by the operator, which reads with these same models.

@@ -44,7 +44,8 @@ class Model(Api):
 
     source: SourceUri
     """Where the model is: hf://org/name, s3://bucket/prefix, https://host/model.tar.gz (or .tgz, .tar, .zip),
-    pvc://claim/path or file://path (for local runs; from the manifest's folder unless it begins with /)."""
+    pvc://claim/path or file://path (for local runs; from the manifest's folder unless it begins with / or ~, the home
+    folder)."""
     revision: Annotated[str | None, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = (
         None
     )

@@ -232,7 +232,8 @@ class JobSpec(Api):
         tuple[Annotated[str, Field(min_length=1, max_length=63, pattern=OBJECT_NAME)], ...],
         Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"}),
     ] = ()
-    """Devices that the result shall run on, by their names in the reference."""
+    """Devices that the result shall run on. Not used yet: a later version chooses quantizations for them, until then
+    name quantizations."""
     on_invalid_rows: OnInvalidRows = OnInvalidRows.FAIL
     """What becomes of rows that cannot be read: Fail names them, Drop counts them in the report."""
     on_too_long: OnTooLong = OnTooLong.DROP

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from tunesmith_api.placement import Quantity
+from tunesmith_api.placement import GPU_MEMORY
 from tunesmith_api.rules import Rule, immutable, rules
 from tunesmith_api.schema import Api
 
@@ -69,8 +69,8 @@ class Gpu(Api):
         str | None, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
     ] = None
     """The product as NVIDIA's feature discovery names it in the node label nvidia.com/gpu.product."""
-    memory: Quantity | None = None
-    """The least memory of the GPU, for example 24Gi."""
+    memory: Annotated[str | None, Field(min_length=2, max_length=32, pattern=GPU_MEMORY)] = None
+    """The least memory of the GPU with its unit (Mi, Gi, Ti, G or T), for example 24Gi."""
     count: Annotated[
         int,
         Field(
@@ -93,10 +93,15 @@ class SystemPrompt(Api):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                "(self.mode == 'Text') == has(self.text)",
-                "text is needed where mode is Text and is not allowed elsewhere",
+                "self.mode != 'Text' || has(self.text)",
+                "mode Text needs a text: write it, or choose another mode",
                 field="text",
-            )
+            ),
+            Rule(
+                "self.mode == 'Text' || !has(self.text)",
+                "text is for mode Text only: add mode: Text, or remove text",
+                field="text",
+            ),
         )
     )
 
@@ -168,13 +173,10 @@ _RULES = (
         field="lora",
     ),
     Rule(
-        "!has(self.batchSize) || self.batchSize <= self.effectiveBatchSize",
-        "batchSize is how much of effectiveBatchSize is held in memory at once: it cannot be larger",
-        field="batchSize",
-    ),
-    Rule(
+        # Of a larger batchSize it is no multiple either.
         "!has(self.batchSize) || self.effectiveBatchSize % self.batchSize == 0",
-        "effectiveBatchSize must be a multiple of batchSize",
+        "effectiveBatchSize (16 where it is not written) must be a multiple of batchSize, the part of it that is in "
+        "memory at once: raise effectiveBatchSize to a multiple, or lower batchSize to a divisor",
         field="batchSize",
     ),
     Rule(

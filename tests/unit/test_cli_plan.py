@@ -11,11 +11,14 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from support.cli import called
+from support.manifests import manifest
 from support.tiny_sources import ROWS, write_sources
 from tunesmith.cli.app import app
+from tunesmith.cli.notes import notes_on
 from tunesmith.local.job import Wanted, open_job
 from tunesmith.local.record import Record, write_record
 from tunesmith_api.failures import StageFailure
+from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import Stage, StageResult
 
 
@@ -66,6 +69,26 @@ def test_a_gpu_is_not_passed_over_in_silence(folder: Path) -> None:
     assert "cores" in plain.stdout
     assert "GPU that training asks for" not in plain.stdout
     assert "less on the GPU that training asks for" in with_gpu.stdout
+
+
+def test_a_gpu_that_this_machine_lacks_is_said_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To people and programs."""
+    monkeypatch.setattr("tunesmith.cli.notes.has_gpu", lambda: False)
+    monkeypatch.chdir(folder)
+    gpu = {"memory": "8Gi"}
+
+    assert "'tunesmith run' here will end as Unschedulable." in planned(folder, gpu=gpu).stdout
+    assert len(json.loads(planned(folder, "--json", gpu=gpu).stdout)["notes"]) == 1
+    assert json.loads(planned(folder, "--json").stdout)["notes"] == []
+
+
+def test_a_training_that_is_done_lacks_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of the job runs without one."""
+    monkeypatch.setattr("tunesmith.cli.notes.has_gpu", lambda: False)
+    job = FineTuneJob.model_validate(manifest({"training": {"gpu": {"memory": "8Gi"}}}))
+
+    assert len(notes_on(job)) == 1
+    assert notes_on(job, trains=False) == ()
 
 
 def test_what_runs_own_folder_remembers_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,3 +79,13 @@ def test_short_rows_are_no_reason_to_forget_a_conversation(rows: int, model: int
     pinned = resolved(spec, dimensions=dimensions(maxPositionEmbeddings=model))
 
     assert resolve_settings("job", spec, pinned).publish.context_length == served
+
+
+@pytest.mark.parametrize(("gates", "ideal"), [({}, 0.1), ({"maxPerplexityIncrease": 0.05}, 0.05)])
+def test_an_ideal_that_nobody_wrote_follows_the_highest_rise(gates: dict[str, float], ideal: float) -> None:
+    """Publish is told the number, so that its key is the same whether 0.1 is written or not."""
+    spec, written = a_spec(gates=gates), a_spec(gates={"idealPerplexityIncrease": ideal} | gates)
+    told = resolve_settings("j", spec, resolved(spec)).publish
+
+    assert told.gates.ideal_perplexity_increase == ideal
+    assert told == resolve_settings("j", written, resolved(written)).publish

@@ -120,3 +120,11 @@ def test_markup_in_the_answer_to_a_greeting_fails_too() -> None:
 def test_what_was_not_measured_is_inconclusive_and_never_fails() -> None:
     """An absent figure marks the file and does not withhold it."""
     assert worst(judge(Gates(), {})) is Verdict.INCONCLUSIVE
+
+
+def test_an_ideal_that_nobody_wrote_follows_the_highest_rise() -> None:
+    """A file that keeps well below a threshold of 0.05 keeps below an ideal of 0.1 as well."""
+    gates = Gates(max_perplexity_increase=0.05)
+
+    assert judge(gates, {"perplexityIncrease": {"value": 0.06}})[0].ideal is False
+    assert judge(gates, {"perplexityIncrease": {"value": 0.04}})[0].ideal is True

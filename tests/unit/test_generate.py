@@ -73,7 +73,7 @@ def test_a_default_of_an_object_keeps_the_rules_of_the_object() -> None:
     """The API server applies them to the default as it stands: an empty object would make it refuse the CRD."""
     spec = job_schema()["properties"]["spec"]["properties"]
     assert spec["training"]["properties"]["systemPrompt"]["default"] == {"mode": "Keep"}
-    assert spec["gates"]["default"]["idealPerplexityIncrease"] == 0.1
+    assert spec["gates"]["default"]["maxPerplexityIncrease"] == 0.5
 
 
 def test_the_crd_is_what_kubectl_users_expect() -> None:

@@ -108,6 +108,9 @@ def test_the_message_names_file_place_and_cure(tmp_path: Path) -> None:
         ("data/capitals.jsonl", "file://data/capitals.jsonl"),
         ("/data/rows", "file:///data/rows"),
         ("org/name-2.5", "hf://org/name-2.5"),
+        ("file:/data/rows.csv", "file:///data/rows.csv"),
+        ("file:rows.csv", "file://rows.csv"),
+        ("hf:/org/name", "hf://org/name"),
     ],
 )
 def test_a_source_without_a_scheme_is_shown_with_what_was_meant(source: str, meant: str) -> None:
@@ -141,6 +144,8 @@ def test_a_file_that_is_not_there_asks_for_the_path(tmp_path: Path) -> None:
         (f"{SMALLEST}  training:\n\tepochs: 1\n", "line 8"),
         (f"{SMALLEST}  training: {{epochs: .nan}}\n", "no number that JSON can hold"),
         (f"{SMALLEST}  training: *gone\n", "no valid YAML"),
+        (f"{SMALLEST}  note: {{{{ question }}}}\n", "the name of a field must be a word; put Jinja in quotes"),
+        (f"{SMALLEST}  note: {{{{ a }}}}: {{{{ b }}}}\n", 'put Jinja in quotes: "{{ question }}"'),
         ("a: &a [*a]\n", "unfolds into too much"),
         ("x" * 2_000_000, "too long"),
         (f"{SMALLEST}  training: {'[' * 1500}{']' * 1500}\n", "line 7: this unfolds into too much"),

@@ -49,6 +49,20 @@ def test_no_field_is_left_out() -> None:
     assert [path for path in expected if not within(path)] == []
 
 
+@pytest.mark.parametrize(
+    ("gates", "value", "origin"),
+    [
+        ({}, 0.1, "default"),
+        ({"maxPerplexityIncrease": 0.05}, 0.05, "limited by maxPerplexityIncrease"),
+        ({"idealPerplexityIncrease": 0.2}, 0.2, "manifest"),
+    ],
+)
+def test_the_ideal_that_holds_is_shown(gates: dict[str, float], value: float, origin: str) -> None:
+    """It follows a lower maxPerplexityIncrease."""
+    row = shown({"gates": gates})["gates.idealPerplexityIncrease"]
+    assert (row.value, row.origin) == (value, origin)
+
+
 @pytest.mark.parametrize("training", [{}, {"lora": {}}, {"lora": {"rank": 8}}, {"method": "QLoRA"}])
 def test_the_adapters_shape_is_shown_field_by_field(training: dict[str, Any]) -> None:
     """And not as an object that is unset beside the fields that it has all the same."""

@@ -15,6 +15,7 @@ from support.hub import Hub, serving_hub
 from tunesmith.resolve import Access, resolve_dataset, resolve_model
 from tunesmith.resolve.failures import disk_full_is_told
 from tunesmith.resolve.hub import told
+from tunesmith.resolve.uri import local_path, parse_source
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.placement import SecretReference
 from tunesmith_api.spec import Dataset, Model
@@ -122,6 +123,7 @@ def test_only_the_small_files_are_read_to_resolve(hub: Hub, tmp_path: Path) -> N
             ", revision='nope'",
             "SourceUnavailable | hf://org/there has no revision 'nope'",
         ),
+        ("org/a..b", None, None, "", "SpecInvalid | hf://org/a..b is no repository: "),
         ("org/gated", {"gated": True}, model_files(), "", "AccessDenied | hf://org/gated is gated"),
         (
             "org/pickles",
@@ -163,6 +165,34 @@ def test_a_hub_that_is_away_is_told_apart(hub: Hub, tmp_path: Path) -> None:
     said = in_process(hub, RESOLVE.format(name="org/any", more=""), tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
 
     assert said.startswith("SourceUnavailable | hf://org/any: the hub cannot be reached")
+
+
+RESOLVE_ALL = (
+    "resolve(JobSpec.model_validate({'model': {'source': 'hf://%s'}, 'datasets': [{'source': 'hf://a/b'}]}), access)"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "expected"),
+    [
+        (
+            "org/any",
+            {"HF_ENDPOINT": "http://127.0.0.1:9"},
+            "SourceUnavailable | spec.model.source: hf://org/any: the hub",
+        ),
+        ("org/nowhere", {}, "SourceUnavailable | spec.model.source: hf://org/nowhere does not exist"),
+        ("org/shut", {}, "AccessDenied | spec.model.source: hf://org/shut is gated"),
+        ("org/void", {}, "ModelInvalid | spec.model.source: hf://org/void has no config.json"),
+    ],
+)
+def test_whatever_is_wrong_with_a_source_is_said_with_its_field(
+    hub: Hub, tmp_path: Path, name: str, environment: dict[str, str], expected: str
+) -> None:
+    """A hub that is away too: of several sources, the address alone does not say which to correct."""
+    hub.create("org/shut", model_files(), gated=True)
+    hub.create("org/void", {"README.md": b""})
+
+    assert in_process(hub, RESOLVE_ALL % name, tmp_path, **environment).startswith(expected)
 
 
 def test_a_token_from_the_secret_opens_a_gated_model(hub: Hub, tmp_path: Path) -> None:
@@ -298,3 +328,11 @@ def test_rows_that_cannot_be_had_say_why(
         resolve_dataset(Dataset(source=source), Access(tmp_path))
     assert caught.value.failure is failure
     assert caught.value.hint
+
+
+def test_a_path_may_start_from_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/sources.md says so; any other relative path is taken from the manifest's folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    assert local_path(parse_source("file://~/rows.csv"), tmp_path / "jobs") == tmp_path / "home" / "rows.csv"
+    assert local_path(parse_source("file://rows.csv"), tmp_path / "jobs") == tmp_path / "jobs" / "rows.csv"

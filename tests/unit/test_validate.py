@@ -194,3 +194,34 @@ def test_a_check_that_fails_is_no_fault_of_the_manifest(folder: Path, error: str
 
     assert ran.code == code, ran.stdout + ran.stderr
     assert said in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--offline"]])
+def test_what_does_nothing_here_is_a_note(folder: Path, options: list[str]) -> None:
+    """As `run` says it: no fault, and nothing to find out by waiting."""
+    ran = checked(folder, "--json", *options, targets=["phone"], priority=3, stages=[{"name": "train"}])
+
+    notes = json.loads(ran.stdout)["notes"]
+    assert ran.code == 0
+    assert "spec.targets is accepted and not yet used: name quantizations instead." in notes
+    assert "Only in a cluster, and without effect here: spec.priority, spec.stages." in notes
+
+
+@pytest.mark.parametrize(
+    ("training", "there", "told"),
+    [
+        ({"gpu": {"memory": "24Gi"}}, False, True),
+        ({"gpu": {"memory": "24Gi"}}, True, False),
+        ({"gpu": {"memory": "24Gi"}, "method": "None"}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_a_gpu_that_is_asked_for_and_not_here_is_a_note(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], there: bool, told: bool
+) -> None:
+    """The job may be meant for another machine; on this one training would be the first to say so."""
+    monkeypatch.setattr("tunesmith.cli.notes.has_gpu", lambda: there)
+    ran = checked(folder, "--offline", training=training)
+
+    assert ran.code == 0
+    assert ("This machine has no GPU, and spec.training.gpu asks for one" in ran.stdout) == told

@@ -10,15 +10,31 @@ from pydantic_core import ErrorDetails
 from tunesmith.cel import schema_of_jobs
 from tunesmith.problems import Path
 from tunesmith.resolve.datasets import ROW_FILES
+from tunesmith.resolve.uri import Scheme
 from tunesmith_api.generate.structural import Schema
-from tunesmith_api.placement import DNS_LABEL, LABEL_KEY, LABEL_VALUE, OBJECT_NAME, QUANTITY
+from tunesmith_api.placement import DNS_LABEL, GPU_MEMORY, LABEL_KEY, LABEL_VALUE, OBJECT_NAME, QUANTITY
 from tunesmith_api.quantizations import ALIASES
-from tunesmith_api.sources import HTTP_URL
+from tunesmith_api.sources import HTTP_URL, SOURCE_RULE
 from tunesmith_api.spec import OBJECT_METADATA, REPOSITORY, STORE_URI
 
 _SHOWN_CHARACTERS = 60
 # org/name, which could as well be a file in a folder if it does not end like one with rows.
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+# By what other names fields are known, folded: to PEFT and Transformers, and where a source is called after what it is.
+# The first that the place has is meant.
+_CALLED_ELSEWHERE = {
+    "r": ("rank",),
+    "loraalpha": ("alpha",),
+    "loradropout": ("dropout",),
+    "lr": ("learningRate",),
+    "numtrainepochs": ("epochs",),
+    "perdevicetrainbatchsize": ("batchSize",),
+    **dict.fromkeys(("id", "name", "path", "repo", "uri", "url"), ("source", "uri")),
+}
+_SPEC_FIELD = ("spec", "a field")
+# A name that more places have says nothing of which was meant.
+_FEW = 3
 
 _PATTERNS = {
     DNS_LABEL: "a name of small letters, digits and '-'",
@@ -28,6 +44,7 @@ _PATTERNS = {
     OBJECT_NAME: "the name of a Kubernetes object (small letters, digits, '-' and '.')",
     LABEL_VALUE: "the value of a Kubernetes label (letters, digits, '-', '_' and '.')",
     LABEL_KEY: "the name of a Kubernetes label, such as example.org/team",
+    GPU_MEMORY: "a memory with its unit (Mi, Gi, Ti, G or T), such as 24Gi",
     QUANTITY: "a Kubernetes quantity, such as 4, 500m or 16Gi",
 }
 
@@ -39,14 +56,14 @@ def explain(error: ErrorDetails) -> tuple[Path, str, str]:
         return path[:-2], f"{_shown(error['input'])} is no valid name here", f"it must be {_PATTERNS[LABEL_KEY]}"
     schema = schema_at(path)
     if error["type"] == "extra_forbidden":
-        return path, "there is no such field", _instead(path)
+        return path, "there is no such field", _instead(path, error["input"])
     if error["type"] == "missing":
-        return path, "this is missing", f"it must be {allowed(schema)}"
+        return path, "this is missing", _source_rule(schema) or f"it must be {allowed(schema)}"
     if error["type"].endswith("_type") or error["type"] in ("int_from_float", "model_attributes_type"):
         return path, f"{_shown(error['input'])} is {_kind(error['input'])}", f"it must be {allowed(schema)}"
     if error["type"] in ("enum", "literal_error"):
         return path, f"{_shown(error['input'])} is not one of the allowed words", _nearest(error["input"], schema)
-    return path, _out_of_bounds(error), f"it must be {allowed(schema)}"
+    return path, *_out_of_bounds(error, schema)
 
 
 def explain_metadata(name: str) -> tuple[Path, str, str]:
@@ -65,8 +82,24 @@ def explain_source(value: object, rule: str) -> tuple[str, str]:
     if not isinstance(value, str) or "://" in value:
         return f"{_shown(value)} is not allowed", rule
     on_hub = _ON_HUB.fullmatch(value) and not value.lower().endswith(ROW_FILES)
-    meant = f"hf://{value}" if on_hub else f"file://{value}"
+    return _without_scheme(value, f"hf://{value}" if on_hub else _meant_file(value), rule)
+
+
+def _without_scheme(value: str, meant: str, rule: str) -> tuple[str, str]:
     return f"{_shown(value)} has no scheme", f"did you mean {meant}? {rule[0].upper()}{rule[1:]}"
+
+
+def _meant_file(value: str) -> str:
+    """An address for a path, or for one that lacks slashes after its scheme; an absolute path keeps its own."""
+    scheme, colon, rest = value.partition(":")
+    if not colon or scheme not in set(Scheme):
+        return f"file://{value}"
+    return f"{scheme}://{rest if scheme == Scheme.FILE else rest.lstrip('/')}"
+
+
+def _source_rule(schema: Schema) -> str:
+    ruled = schema.get("x-kubernetes-validations", ())
+    return SOURCE_RULE if any(rule["message"] == SOURCE_RULE for rule in ruled) else ""
 
 
 def schema_at(path: Path) -> Schema:
@@ -116,7 +149,10 @@ def _between(low: float | None, high: float | None) -> str:
     return f"at most {high:,}" if low is None else f"from {low:,} to {high:,}"
 
 
-def _out_of_bounds(error: ErrorDetails) -> str:
+def _out_of_bounds(error: ErrorDetails, schema: Schema) -> tuple[str, str]:
+    value = error["input"]
+    if schema.get("pattern") == STORE_URI and "://" not in value:
+        return _without_scheme(value, _meant_file(value), f"it must be {_PATTERNS[STORE_URI]}")
     words = {
         "greater_than": "is too small",
         "greater_than_equal": "is too small",
@@ -126,7 +162,7 @@ def _out_of_bounds(error: ErrorDetails) -> str:
         "too_short": "has too few entries",
         "too_long": "has too many entries",
     }
-    return f"{_shown(error['input'])} {words.get(error['type'], 'is not allowed')}"
+    return f"{_shown(value)} {words.get(error['type'], 'is not allowed')}", f"it must be {allowed(schema)}"
 
 
 def _nearest(value: object, schema: Schema) -> str:
@@ -139,15 +175,21 @@ def _nearest(value: object, schema: Schema) -> str:
     return f"did you mean {near}? It must be {allowed(schema)}" if near else f"it must be {allowed(schema)}"
 
 
-def _instead(path: Path) -> str:
+def _instead(path: Path, value: object) -> str:
     """Where a field that does not exist was probably meant to be."""
     name = str(path[-1])
     siblings = list(schema_at(path[:-1]).get("properties", ()))
-    if near := _closest(name, siblings):
+    if path[-2:-1] == ("columns",) and value in siblings:
+        return f"it is turned round: the field is {value}, and the column's name its value; write {value}: {name}"
+    meant = [known for known in _CALLED_ELSEWHERE.get(_folded(name), ()) if known in siblings]
+    if near := meant[0] if meant else _closest(name, siblings):
         return f"did you mean {near}?"
-    elsewhere = [place for place, known in _all_fields("", schema_of_jobs()) if _folded(known) == _folded(name)]
-    if elsewhere:
-        return f"did you mean {elsewhere[0]}?"
+    places = [place for place, known in _all_fields("", schema_of_jobs()) if _folded(known) == _folded(name)]
+    # A part of the spec does not lack what the object itself has; directly in the spec that is what was meant.
+    of_object = [place for place in places if place.startswith("metadata.")]
+    places = of_object if of_object and len(path) <= len(_SPEC_FIELD) else [p for p in places if p not in of_object]
+    if 0 < len(places) <= _FEW:
+        return f"did you mean {_either(places)}?"
     return f"the fields here are {', '.join(siblings)}" if siblings else ""
 
 

@@ -37,6 +37,7 @@ _INT64, _UINT64 = -(2**63), 2**64 - 1
 _EXPONENT_FROM = 1e21
 
 _FLOOD = "this unfolds into too much; a manifest is small and flat"
+_QUOTE_JINJA = 'put Jinja in quotes: "{{ question }}"'
 _PLAIN = "plain"
 _TAG = "tag:yaml.org,2002:"
 
@@ -83,7 +84,7 @@ def read_documents(text: str) -> list[Document]:
         nodes = list(yaml.compose_all(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _invalid(f"this is no valid YAML: {error.problem}", mark) from None
+        raise _invalid(f"this is no valid YAML: {error.problem}", mark, _cure(text, mark)) from None
     except yaml.YAMLError as error:
         raise ManifestInvalid([Problem("", f"this is no valid YAML: {error}")]) from None
     documents = [_Reading().document(node) for node in nodes if node is not None]
@@ -140,7 +141,8 @@ def _merged_nodes(node: yaml.Node) -> Iterator[yaml.Node]:
 
 def _key(node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode):
-        raise _invalid("the name of a field must be a word", node.start_mark)
+        cure = _QUOTE_JINJA if isinstance(node, yaml.MappingNode) else ""
+        raise _invalid("the name of a field must be a word", node.start_mark, cure)
     value = _scalar(node)
     if value is None:
         raise _invalid("a field has no name", node.start_mark)
@@ -197,5 +199,11 @@ def _line(mark: yaml.Mark) -> int:
     return mark.line + 1
 
 
-def _invalid(what: str, mark: yaml.Mark | None) -> ManifestInvalid:
-    return ManifestInvalid([Problem("", what, line=None if mark is None else _line(mark))])
+def _cure(text: str, mark: yaml.Mark | None) -> str:
+    """What would make a line valid that holds Jinja, of which YAML takes the braces for its own."""
+    line = [] if mark is None else text.splitlines()[mark.line : mark.line + 1]
+    return _QUOTE_JINJA if any("{{" in each or "{%" in each for each in line) else ""
+
+
+def _invalid(what: str, mark: yaml.Mark | None, right: str = "") -> ManifestInvalid:
+    return ManifestInvalid([Problem("", what, right, None if mark is None else _line(mark))])

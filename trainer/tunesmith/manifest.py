@@ -77,6 +77,7 @@ def _job(document: Document) -> FineTuneJob:
     # The status is the operator's; in a file it is a left-over of 'kubectl get -o yaml'.
     value.pop("status", None)
     found: list[tuple[Path, str, str]] = [explain_metadata(name) for name in _unknown_metadata(value)]
+    found += _null_method(document.value)
     job: FineTuneJob | None = None
     try:
         # As JSON, in strict mode and by the outside names, a value is taken exactly where the API server takes it.
@@ -98,13 +99,28 @@ def _unknown_metadata(value: dict[str, Any]) -> list[str]:
     return [name for name in metadata if name not in OBJECT_METADATA] if isinstance(metadata, dict) else []
 
 
+def _null_method(value: dict[str, Any]) -> list[tuple[Path, str, str]]:
+    """null means the default everywhere; only here it looks like the word for its very opposite."""
+    spec = value.get("spec")
+    training = spec.get("training") if isinstance(spec, dict) else None
+    if not isinstance(training, dict) or training.get("method", "") is not None:
+        return []
+    cure = "write None to train nothing, or LoRA, or leave the field out for LoRA"
+    return [(("spec", "training", "method"), "null, or nothing, is no method", cure)]
+
+
 def _broken(violation: Violation, value: Any) -> tuple[Path, str, str]:
-    """The place and the rule; a source is shown too, since mostly its scheme was forgotten."""
-    if violation.message != SOURCE_RULE:
+    """The place and the rule; a number is shown too, and a source, since mostly its scheme was forgotten."""
+    try:
+        for step in violation.path:
+            value = value[step]
+    except (KeyError, IndexError):  # the rule is about a field that is absent, or about a default
         return violation.path, violation.message, ""
-    for step in violation.path:
-        value = value[step]
-    return violation.path, *explain_source(value, violation.message)
+    if violation.message == SOURCE_RULE:
+        return violation.path, *explain_source(value, violation.message)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return violation.path, f"{violation.path[-1]} is {value}", violation.message
+    return violation.path, violation.message, ""
 
 
 def _miscounted(error: ErrorDetails) -> bool:

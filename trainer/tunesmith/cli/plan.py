@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from tunesmith.cli.notes import notes_on
 from tunesmith.cli.run import Manifest, Namespace, StoreUri
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import duration
@@ -53,13 +54,17 @@ def plan(
     known = Known(rows=_rows_here(resolved, manifest.resolve().parent), left=left)
     expected = estimate(resolved, values.train, values.baseline, types, known)
     settings = settings_table(local.written, local.job.spec, resolved)
+    notes = notes_on(local.job, trains=Stage.TRAIN in left)
     if as_json:
-        sys.stdout.write(json.dumps(_document(local, settings, expected, there), indent=1) + "\n")
+        told = _document(local, settings, expected, there) | {"notes": notes}
+        sys.stdout.write(json.dumps(told, indent=1) + "\n")
         return
     console = terminal()
     # A line of its own: a table's title is folded to the table's width, and a path could not be copied.
     console.print(f"Stages (store: {local.site.location.uri})", soft_wrap=True)
     console.print(_stages(local, there), _settings(settings), _estimates(local, expected, there))
+    for note in notes:
+        console.print(f"\n{note}", soft_wrap=True)
 
 
 def _in_store(local: LocalJob, name: str) -> bool:

@@ -18,6 +18,7 @@ from rich.console import Console
 from tunesmith import published_names
 from tunesmith.cli.ending import Outcome, failure_of_gates, failure_of_run, gates_in_short, outcome_of_error
 from tunesmith.cli.errors import tell
+from tunesmith.cli.notes import notes_on
 from tunesmith.cli.report import failed_gates, summary
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import board_of, duration, json_lines, showing
@@ -75,8 +76,9 @@ def _run(wanted: Wanted, console: Console, *, as_json: bool) -> Outcome:
     folder = wanted.output or Path(name)
     with held(folder):
         local = open_job(replace(wanted, output=folder))
-        _warn(local, console)
         to_make = still_to_make(local)
+        for note in notes_on(local.job, trains=any(stage.stage is Stage.TRAIN for stage in to_make)):
+            console.print(note, style="yellow", soft_wrap=True)
         refuse_a_folder_of_others(folder, _may_deliver(local), None if to_make else _made(local))
         refuse_disks(local, to_make)
         if to_make:
@@ -110,18 +112,6 @@ def _made(local: LocalJob) -> dict[str, str] | None:
     """The files of the result where the store has it already, None where it is still to be published."""
     artifacts, publication = local.site.artifacts, local.plan.stage(Stage.PUBLISH).outputs[0]
     return digests_of(artifacts, publication.key) if artifacts.holds(publication.kind, publication.key) else None
-
-
-# What only means something where several jobs share machines, and objects live on after a run.
-_CLUSTER_FIELDS = ("suspend", "priority", "backoffLimit", "ttlSecondsAfterFinished", "stages")
-
-
-def _warn(local: LocalJob, console: Console) -> None:
-    if local.job.spec.targets:
-        console.print("spec.targets is accepted and not yet used: name quantizations instead.", style="yellow")
-    unused = ", ".join(f"spec.{name}" for name in _CLUSTER_FIELDS if name in local.written["spec"])
-    if unused:
-        console.print(f"Only in a cluster, and without effect here: {unused}.", style="yellow")
 
 
 def _provide_tools(console: Console) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from tunesmith.cli.errors import WRONG, tell
+from tunesmith.cli.notes import notes_on
 from tunesmith.cli.rows import check_rows
 from tunesmith.cli.run import Manifest
 from tunesmith.cli.terminal import terminal
@@ -59,6 +60,7 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
     else:
         if not offline:
             looked = _look(job, manifest)
+        looked.notes += notes_on(job)
         if looked.problems and not as_json:
             console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True)
     if as_json:

@@ -43,7 +43,7 @@ class Fetched:
 def resolve(spec: JobSpec, access: Access) -> Resolved:
     """All sources of a spec, pinned; raises `SourceUnavailable`, `AccessDenied`, `ModelInvalid`, `DatasetInvalid`.
 
-    What is not there is named with its field.
+    Each is said with the field of the source.
     """
     held_out, adapter = spec.evaluation.dataset, None
     with of_field("spec.model.source"):

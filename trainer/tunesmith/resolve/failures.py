@@ -7,6 +7,14 @@ from pathlib import Path
 
 from tunesmith_api.failures import FailureClass, StageFailure
 
+# The rest is about another field (a Secret) or about none (a full disk).
+_OF_SOURCES = {
+    FailureClass.SPEC_INVALID,
+    FailureClass.SOURCE_UNAVAILABLE,
+    FailureClass.ACCESS_DENIED,
+    FailureClass.MODEL_INVALID,
+    FailureClass.DATASET_INVALID,
+}
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -19,11 +27,15 @@ class SourceAbsent(StageFailure):
 
 @contextmanager
 def of_field(field: str) -> Iterator[None]:
-    """What is not there is said with the field of the manifest that names it (``spec.datasets[0].source``)."""
+    """What is wrong with a source is said with the manifest's field that names it (``spec.datasets[0].source``)."""
     try:
         yield
     except SourceAbsent as error:
         raise SourceAbsent(f"{field}: {error.message}", error.hint) from error
+    except StageFailure as error:
+        if error.failure not in _OF_SOURCES:
+            raise
+        raise StageFailure(error.failure, f"{field}: {error.message}", error.hint, error.artifact) from error
 
 
 def changed(where: str, what: str = "") -> StageFailure:

@@ -93,6 +93,9 @@ def told(where: str, revision: str | None, ask: Callable[[], _Result], then: str
 
     try:
         return ask()
+    except errors.HFValidationError as error:
+        hint = "Write hf://org/name as the repository's page has it."
+        raise StageFailure(FailureClass.SPEC_INVALID, f"{where} is no repository: {error}", hint) from error
     except errors.GatedRepoError as error:
         hint = "Accept the model's licence on its page, and name a Secret with the key token of that account."
         raise StageFailure(

@@ -1,0 +1,32 @@
+"""What there is to say of a manifest that is right: fields that do nothing here, a GPU that this machine lacks."""
+
+from tunesmith.gpu import has_gpu
+from tunesmith_api.spec import FineTuneJob, Method
+
+# What only means something where several jobs share machines, and objects live on after a run.
+_CLUSTER_FIELDS = ("suspend", "priority", "backoffLimit", "ttlSecondsAfterFinished", "stages")
+
+
+def notes_on(job: FineTuneJob, *, trains: bool = True) -> tuple[str, ...]:
+    """Sentences for whoever runs the job on this machine; `trains` is false where the training is done already."""
+    return (*_without_effect(job), *(_lacking_gpu(job) if trains else ()))
+
+
+def _without_effect(job: FineTuneJob) -> tuple[str, ...]:
+    notes = []
+    if job.spec.targets:
+        notes.append("spec.targets is accepted and not yet used: name quantizations instead.")
+    written = job.model_dump(mode="json", by_alias=True, exclude_unset=True)["spec"]
+    if unused := ", ".join(f"spec.{name}" for name in _CLUSTER_FIELDS if name in written):
+        notes.append(f"Only in a cluster, and without effect here: {unused}.")
+    return tuple(notes)
+
+
+def _lacking_gpu(job: FineTuneJob) -> tuple[str, ...]:
+    training = job.spec.training
+    if training.gpu is None or training.method is Method.NONE or has_gpu():
+        return ()
+    what = (
+        "This machine has no GPU, and spec.training.gpu asks for one: 'tunesmith run' here will end as Unschedulable."
+    )
+    return (f"{what} Leave out training.gpu to train on the processor.",)
