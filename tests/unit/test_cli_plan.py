@@ -15,6 +15,7 @@ from support.tiny_sources import ROWS, write_sources
 from tunesmith.cli.app import app
 from tunesmith.local.job import Wanted, open_job
 from tunesmith.local.record import Record, write_record
+from tunesmith.manifest import read_manifest
 from tunesmith_api.failures import StageFailure
 from tunesmith_api.stages import Stage, StageResult
 
@@ -84,7 +85,7 @@ def test_what_runs_own_folder_remembers_counts(folder: Path, monkeypatch: pytest
 
 def finished_training(folder: Path) -> Record:
     """The record of `j` as if its training had ended."""
-    local = open_job(Wanted(folder / "job.yaml", None, str(folder / "cache" / "store")))
+    local = open_job(Wanted(read_manifest(folder / "job.yaml"), None, str(folder / "cache" / "store")))
     return local.record.with_result(local.plan, "train", StageResult(stage=Stage.TRAIN))
 
 

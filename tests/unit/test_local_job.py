@@ -16,6 +16,7 @@ from tunesmith.gpu import nvidia_smi
 from tunesmith.local.job import LocalJob, Wanted, begin, execution_of, held, open_job, recorded
 from tunesmith.local.processes import start
 from tunesmith.local.record import Record, write_record
+from tunesmith.manifest import read_manifest
 from tunesmith.resolve import Access
 from tunesmith.secrets import secrets_root
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -112,7 +113,7 @@ def opened(folder: Path, called_with: str | None = None, **spec: Any) -> LocalJo
     spec = {"model": {"source": "file://model"}, "datasets": [{"source": "file://rows.jsonl"}]} | spec
     job = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "j"}, "spec": spec}
     (folder / "job" / "job.yaml").write_text(yaml.safe_dump(job))
-    return open_job(Wanted(folder / "job" / "job.yaml", folder / "out", called_with))
+    return open_job(Wanted(read_manifest(folder / "job" / "job.yaml"), folder / "out", called_with))
 
 
 @pytest.mark.parametrize("store", ["store", "./store", "file://store", "job/../store/"])

@@ -1,6 +1,8 @@
 """`tunesmith validate` names the field and line of what is wrong, looks at every source, and tells wrong from away."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from support.cli import called
 from support.hub import serving_hub
 from support.runs import Ran, tunesmith
 from support.tiny_sources import MODEL, ROWS, write_sources
@@ -45,6 +48,26 @@ def test_what_is_right_is_valid_and_says_what_is_there(folder: Path) -> None:
     assert "Rows (PromptCompletion): read 60" in ran.stdout
     assert "prepare drops rows of more than" in ran.stdout
     assert "j is valid" in ran.stdout
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+@pytest.mark.parametrize("given", ["-", "/dev/fd/{}"])
+def test_a_manifest_may_come_through_a_pipe(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, given: str
+) -> None:
+    """Which is read only once; relative sources start at the working folder."""
+    checked(folder)
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "wb") as writing:
+        writing.write((folder / "job.yaml").read_bytes())
+    monkeypatch.chdir(folder)
+    with os.fdopen(ours) as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        ran = called(command, given.format(ours), TUNESMITH_CACHE=str(folder / "cache"))
+
+    assert (ran.code, ran.stderr) == (0, "")
+    name = "standard input" if given == "-" else given.format(ours)
+    assert f"{name}: j is valid." in ran.stdout or command == "plan"
 
 
 def test_every_source_is_looked_at_and_each_fault_has_its_place(folder: Path) -> None:

@@ -15,7 +15,7 @@ from tunesmith.cli.view import duration
 from tunesmith.cores import usable_cores
 from tunesmith.figures import megabytes
 from tunesmith.local.job import LocalJob, Wanted, open_job
-from tunesmith.manifest import load_manifest
+from tunesmith.manifest import load_manifest, read_manifest
 from tunesmith.resolve.uri import Scheme, local_path, parse_source
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.estimates import Estimate, Known, estimate
@@ -42,15 +42,16 @@ def plan(
     Example: `tunesmith plan job.yaml`
     """
     # As `run` does: what its folder remembers decides what is pinned, which keys hold, and what is refused.
-    folder = output or Path(load_manifest(manifest).metadata.name)
-    local = open_job(Wanted(manifest, folder, store, namespace))
+    text = read_manifest(manifest)
+    folder = output or Path(load_manifest(text).metadata.name)
+    local = open_job(Wanted(text, folder, store, namespace))
     resolved = local.record.resolved
     assert resolved is not None  # noqa: S101  # open_job resolves
     values = resolve_settings(local.job.metadata.name, local.job.spec, resolved)
     types = tuple(type_.value for type_ in local.job.spec.quantizations)
     there = {stage.name: _in_store(local, stage.name) for stage in local.plan.stages}
     left = tuple(name for name, found in there.items() if not found)
-    known = Known(rows=_rows_here(resolved, manifest.resolve().parent), left=left)
+    known = Known(rows=_rows_here(resolved, text.folder), left=left)
     expected = estimate(resolved, values.train, values.baseline, types, known)
     settings = settings_table(local.written, local.job.spec, resolved)
     if as_json:

@@ -27,11 +27,13 @@ from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job, refuse_
 from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Run
 from tunesmith.local.scratch import working_in
-from tunesmith.manifest import load_manifest
+from tunesmith.manifest import load_manifest, read_manifest
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import Failure, Stage, failure_of
 
-Manifest = Annotated[Path, typer.Argument(help="The FineTuneJob to carry out.", metavar="JOB.YAML")]
+Manifest = Annotated[
+    Path, typer.Argument(help="The FineTuneJob to carry out, - for standard input.", metavar="JOB.YAML")
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The folder for the result. [default: ./NAME]")]
 StoreUri = Annotated[str | None, typer.Option("--store", help="Where artifacts live: a folder or s3://bucket/prefix.")]
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace within the store.")]
@@ -51,8 +53,8 @@ def run(
 
     Example: `tunesmith run examples/quickstart.yaml --output out/`
     """
-    wanted = Wanted(manifest, output, store, namespace)
     try:
+        wanted = Wanted(read_manifest(manifest), output, store, namespace)
         outcome = _run(wanted, terminal(stderr=as_json), as_json=as_json)
     except BaseException as error:
         # Whatever it was: a program is told that nothing more will come.

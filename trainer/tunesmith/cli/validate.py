@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -15,7 +14,7 @@ from tunesmith.cli.run import Manifest
 from tunesmith.cli.terminal import terminal
 from tunesmith.kubernetes_yaml import read_documents
 from tunesmith.local.job import Wanted, source_access, store_location
-from tunesmith.manifest import ManifestInvalid, load_manifest, render
+from tunesmith.manifest import ManifestInvalid, ManifestText, load_manifest, read_manifest, render
 from tunesmith.problems import Path as Field
 from tunesmith.problems import Problem, spell
 from tunesmith.resolve import Fetched, SourceAbsent, resolve_adapter, resolve_dataset, resolve_model
@@ -51,16 +50,17 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
     console = terminal(stderr=as_json)
     looked = _Looked()
     try:
-        job = load_manifest(manifest)
+        text = read_manifest(manifest)
+        job = load_manifest(text)
     except ManifestInvalid as error:
         if not as_json:
             tell(error, console)
         looked.problems += error.problems
     else:
         if not offline:
-            looked = _look(job, manifest)
+            looked = _look(job, text)
         if looked.problems and not as_json:
-            console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True)
+            console.print(render(tuple(looked.problems), text.name), soft_wrap=True)
     if as_json:
         problems = [vars_of(problem) for problem in looked.problems]
         told = {"valid": not problems, "problems": problems, "notes": looked.notes, "notChecked": looked.unchecked}
@@ -73,7 +73,7 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
     if not as_json:
         said = f"the manifest is valid; not checked: {', '.join(looked.unchecked)}"
         said = said if looked.unchecked else f"{job.metadata.name} is valid"
-        console.print(f"{manifest}: {said}.", soft_wrap=True)
+        console.print(f"{text.name}: {said}.", soft_wrap=True)
 
 
 def vars_of(problem: object) -> dict[str, object]:
@@ -118,9 +118,9 @@ class _Looked:
         self.problems.append(Problem(spell(place), what, right, line))
 
 
-def _look(job: FineTuneJob, manifest: Path) -> _Looked:
+def _look(job: FineTuneJob, manifest: ManifestText) -> _Looked:
     """Each source by itself: one that is away keeps nobody from seeing what is wrong with the others."""
-    looked = _Looked(read_documents(manifest.read_text(encoding="utf-8"))[0].lines)
+    looked = _Looked(read_documents(manifest.text)[0].lines)
     access = source_access(manifest, store_location(job, Wanted(manifest)))
     named = job.spec.model
     model = looked.at(("spec", "model", "source"), named.source, lambda: resolve_model(named, access))

@@ -13,7 +13,7 @@ from tunesmith.gpu import has_gpu
 from tunesmith.local.disk import refuse_small_disks, space_of
 from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Site, stages_at_once
-from tunesmith.manifest import load_manifest
+from tunesmith.manifest import ManifestText, load_manifest
 from tunesmith.published_names import OWN_FOLDER
 from tunesmith.resolve import Access, resolve
 from tunesmith.secrets import secrets_root
@@ -34,7 +34,7 @@ from tunesmith_api.stages import JobReference, Stage, StoreLocation
 class Wanted:
     """What a command was called with."""
 
-    manifest: Path
+    manifest: ManifestText
     output: Path | None = None
     store: str | None = None
     namespace: str | None = None
@@ -94,7 +94,7 @@ def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
         uri = absolute_address(wanted.store, Path.cwd()) if wanted.store else str(cache_dir() / "store")
         return StoreLocation(uri=uri, namespace=namespace)
     return StoreLocation(
-        uri=absolute_address(store.uri, _folder_of(wanted.manifest)),
+        uri=absolute_address(store.uri, wanted.manifest.folder),
         endpoint=store.endpoint,
         region=store.region,
         secret=None if store.secret_ref is None else store.secret_ref.name,
@@ -103,20 +103,15 @@ def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
     )
 
 
-def source_access(manifest: Path, location: StoreLocation) -> Access:
+def source_access(manifest: ManifestText, location: StoreLocation) -> Access:
     """How a local run reaches its sources: paths from the manifest's folder, S3 as the store's."""
     return Access(
-        _folder_of(manifest),
+        manifest.folder,
         secrets_root(),
         endpoint=location.endpoint,
         region=location.region,
         ca_secret=location.ca_secret,
     )
-
-
-def _folder_of(manifest: Path) -> Path:
-    """Where relative paths in a manifest start."""
-    return manifest.resolve().parent
 
 
 def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: Access) -> dict[str, Any]:
