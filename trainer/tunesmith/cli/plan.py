@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.cli.run import Manifest, Namespace, StoreUri
+from tunesmith.cli.options import Manifest, Namespace, StoreUri, given_path
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import duration
 from tunesmith.cores import usable_cores
@@ -26,7 +26,14 @@ from tunesmith_api.stages import Stage
 _JSONL = (".jsonl", ".ndjson")
 Json = Annotated[bool, typer.Option("--json", help="Write the plan as JSON.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The folder that a run would go on in. [default: ./NAME]")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="The folder that a run would go on in. [default: ./NAME]",
+        parser=given_path,
+        metavar="<path>",
+    ),
 ]
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from tunesmith import published_names
 from tunesmith.cli.ending import Outcome, failure_of_gates, failure_of_run, gates_in_short, outcome_of_error
 from tunesmith.cli.errors import tell
+from tunesmith.cli.options import Manifest, Namespace, StoreUri, given_path
 from tunesmith.cli.report import failed_gates, summary
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import board_of, duration, json_lines, showing
@@ -31,12 +32,12 @@ from tunesmith.manifest import load_manifest, read_manifest
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import Failure, Stage, failure_of
 
-Manifest = Annotated[
-    Path, typer.Argument(help="The FineTuneJob to carry out, - for standard input.", metavar="JOB.YAML")
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="The folder for the result. [default: ./NAME]", parser=given_path, metavar="<path>"
+    ),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The folder for the result. [default: ./NAME]")]
-StoreUri = Annotated[str | None, typer.Option("--store", help="Where artifacts live: a folder or s3://bucket/prefix.")]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace within the store.")]
 Json = Annotated[bool, typer.Option("--json", help="Write events as lines of JSON.")]
 
 

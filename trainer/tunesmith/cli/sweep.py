@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tunesmith.cache import cache_dir
-from tunesmith.cli.run import Namespace, StoreUri
+from tunesmith.cli.options import Namespace, StoreUri
 from tunesmith.cli.terminal import terminal
 from tunesmith.local.job import Wanted, store_location
 from tunesmith.local.scratch import sweep_cache

@@ -9,8 +9,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from tunesmith.cli.errors import WRONG, tell
+from tunesmith.cli.options import Manifest
 from tunesmith.cli.rows import check_rows
-from tunesmith.cli.run import Manifest
 from tunesmith.cli.terminal import terminal
 from tunesmith.kubernetes_yaml import read_documents
 from tunesmith.local.job import Wanted, source_access, store_location
