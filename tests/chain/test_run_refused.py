@@ -50,5 +50,5 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, output: str) -> Non
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(manifest()))
     ran = tunesmith("run", tmp_path / "job.yaml", "--output", tmp_path / output, "--json")
 
-    assert "cannot be the folder for the result: Not a directory" in refused(ran)
+    assert "is a file" in refused(ran)
     assert (tmp_path / "file").read_text() == "mine"

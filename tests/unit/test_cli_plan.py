@@ -83,6 +83,14 @@ def test_what_runs_own_folder_remembers_counts(folder: Path, monkeypatch: pytest
     assert planned(folder, "--output", str(folder / "other"), seed=7).exit_code == 0
 
 
+def test_an_output_that_is_a_file_is_refused_as_run_does(folder: Path) -> None:
+    """A plan that shows stages could not be carried out."""
+    refused = planned(folder, "--output", str(folder / "rows.jsonl")).exception
+
+    assert isinstance(refused, StageFailure)
+    assert refused.message == f"the output folder {folder}/rows.jsonl is a file; it must be a folder"
+
+
 def finished_training(folder: Path) -> Record:
     """The record of `j` as if its training had ended."""
     local = open_job(Wanted(read_manifest(folder / "job.yaml"), None, str(folder / "cache" / "store")))

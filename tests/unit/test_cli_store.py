@@ -31,6 +31,16 @@ def test_gc_sweeps_the_folder_that_run_fills(folder: Path, written: str) -> None
     assert f"would be removed from {folder}/store" in ran.stdout
 
 
+def test_gc_says_what_a_store_must_be(folder: Path) -> None:
+    """A file has nothing to sweep; a folder that is not there neither, and is no mistake."""
+    ran = called("gc", "--store", "rows.jsonl", TUNESMITH_CACHE=str(folder / "cache"))
+
+    assert ran.code == 2
+    assert f"the store {folder}/rows.jsonl is a file; it must be a folder" in ran.stderr
+    assert called("gc", "--store", "new", TUNESMITH_CACHE=str(folder / "cache")).code == 0
+    assert not (folder / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "option"),
     [("gc", "--store"), ("gc", "--namespace")]

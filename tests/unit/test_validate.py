@@ -171,6 +171,20 @@ def test_too_few_rows_are_no_verdict_while_others_are_away(folder: Path) -> None
     assert checked(folder, datasets=[{"source": "file://few.jsonl"}]).code == 2
 
 
+def test_a_store_that_cannot_be_one_is_wrong(folder: Path) -> None:
+    """A folder is looked at and left as it is; a bucket may well be there where the job runs."""
+    ran = checked(folder, "--json", store={"uri": "file://rows.jsonl"})
+
+    assert ran.code == 2
+    assert problems(ran) == [("spec.store.uri", 11, "SpecInvalid")]
+    assert f"the store {folder}/rows.jsonl is a file; it must be a folder" in ran.stdout
+    assert checked(folder, store={"uri": "file://new"}).code == 0
+    assert not (folder / "new").exists()
+    away = checked(folder, store={"uri": "s3://bucket/prefix"})
+    assert away.code == 0
+    assert "not checked: spec.store.uri." in away.stdout
+
+
 def test_offline_only_the_manifest_is_looked_at(folder: Path) -> None:
     """Sources that are not there are not missed."""
     (folder / "rows.jsonl").unlink()

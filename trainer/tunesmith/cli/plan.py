@@ -15,6 +15,7 @@ from tunesmith.cli.view import duration
 from tunesmith.cores import usable_cores
 from tunesmith.figures import megabytes
 from tunesmith.local.job import LocalJob, Wanted, open_job
+from tunesmith.local.places import refuse_unwritable
 from tunesmith.manifest import load_manifest, read_manifest
 from tunesmith.resolve.uri import Scheme, local_path, parse_source
 from tunesmith_api.effective import resolve_settings
@@ -51,6 +52,7 @@ def plan(
     # As `run` does: what its folder remembers decides what is pinned, which keys hold, and what is refused.
     text = read_manifest(manifest)
     folder = output or Path(load_manifest(text).metadata.name)
+    refuse_unwritable("the output folder", folder)
     local = open_job(Wanted(text, folder, store, namespace))
     resolved = local.record.resolved
     assert resolved is not None  # noqa: S101  # open_job resolves

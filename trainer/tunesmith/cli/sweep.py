@@ -12,6 +12,7 @@ from tunesmith.cache import cache_dir
 from tunesmith.cli.options import Namespace, StoreUri
 from tunesmith.cli.terminal import terminal
 from tunesmith.local.job import Wanted, store_location
+from tunesmith.local.places import refuse_store
 from tunesmith.local.scratch import sweep_cache
 from tunesmith.manifest import load_manifest, read_manifest
 from tunesmith.secrets import secrets_root
@@ -45,7 +46,9 @@ def gc(  # noqa: PLR0913, PLR0917  # each is an option of the command
     """
     location = _location(manifest, store, namespace, endpoint)
     now, cache = datetime.now(UTC), cache_dir()
-    swept = sweep(open_store(location, secrets_root()), location.namespace, now, dry_run=dry_run)
+    store_there = open_store(location, secrets_root())
+    refuse_store(store_there, writes=False)
+    swept = sweep(store_there, location.namespace, now, dry_run=dry_run)
     left = sweep_cache(cache, now, dry_run=dry_run)
     names = [item.name for item in swept.removed]
     folders = [item.path.relative_to(cache).as_posix() for item in left]

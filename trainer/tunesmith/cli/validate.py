@@ -14,13 +14,16 @@ from tunesmith.cli.rows import check_rows
 from tunesmith.cli.terminal import terminal
 from tunesmith.kubernetes_yaml import read_documents
 from tunesmith.local.job import Wanted, source_access, store_location
+from tunesmith.local.places import refuse_store
 from tunesmith.manifest import ManifestInvalid, ManifestText, load_manifest, read_manifest, render
 from tunesmith.problems import Path as Field
 from tunesmith.problems import Problem, spell
 from tunesmith.resolve import Fetched, SourceAbsent, resolve_adapter, resolve_dataset, resolve_model
 from tunesmith.resolve.uri import Scheme
+from tunesmith.store import open_store
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import Dataset, FineTuneJob
+from tunesmith_api.stages import StoreLocation
 
 Json = Annotated[bool, typer.Option("--json", help="Write the problems as JSON.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Look at the manifest only, not at its sources.")]
@@ -111,6 +114,15 @@ class _Looked:
                 raise
         return None
 
+    def store(self, location: StoreLocation) -> None:
+        """Whether the manifest's store can be one; a bucket is left to the job, which may have other credentials."""
+        place: Field = ("spec", "store", "uri")
+        if location.uri.startswith(f"{Scheme.S3}://"):
+            self.notes.append(f"Not checked from here: the store {location.uri}.")
+            self.unchecked.append(spell(place))
+        else:
+            self.at(place, location.uri, lambda: refuse_store(open_store(location)))
+
     def wrong(self, place: Field, what: str, right: str = "") -> None:
         """One more problem, with the line of the field or, where it is absent, of what holds it."""
         known = (self.lines.get(place[:end]) for end in range(len(place), 0, -1))
@@ -122,6 +134,8 @@ def _look(job: FineTuneJob, manifest: ManifestText) -> _Looked:
     """Each source by itself: one that is away keeps nobody from seeing what is wrong with the others."""
     looked = _Looked(read_documents(manifest.text)[0].lines)
     access = source_access(manifest, store_location(job, Wanted(manifest)))
+    if job.spec.store is not None:
+        looked.store(store_location(job, Wanted(manifest)))
     named = job.spec.model
     model = looked.at(("spec", "model", "source"), named.source, lambda: resolve_model(named, access))
     if named.adapter is not None:

@@ -11,6 +11,7 @@ from tunesmith.cache import cache_dir
 from tunesmith.cel import violations
 from tunesmith.gpu import has_gpu
 from tunesmith.local.disk import refuse_small_disks, space_of
+from tunesmith.local.places import refuse_store, refuse_unwritable
 from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Site, stages_at_once
 from tunesmith.manifest import ManifestText, load_manifest
@@ -59,6 +60,8 @@ def open_job(wanted: Wanted) -> LocalJob:
     job = load_manifest(wanted.manifest)
     written = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     location = store_location(job, wanted)
+    store = open_store(location, secrets_root())
+    refuse_store(store)
     # --store moves the artifacts, not the sources: these stay where the manifest says.
     access = source_access(wanted.manifest, store_location(job, Wanted(wanted.manifest)))
     record = recorded(wanted.output, Record(manifest=written, store=location.uri, namespace=location.namespace))
@@ -66,7 +69,7 @@ def open_job(wanted: Wanted) -> LocalJob:
         record = _anew(record, written, resolve(job.spec, access))
     resolved = record.resolved
     assert resolved is not None  # noqa: S101  # just pinned
-    artifacts = Artifacts(open_store(location, access.secrets), location.namespace)
+    artifacts = Artifacts(store, location.namespace)
     plan = make_plan(job.metadata.name, job.spec, resolved, record.recorded_keys())
     record = _still_true(record.model_copy(update={"manifest": written}), plan, artifacts)
     site = Site(
@@ -208,6 +211,7 @@ def _still_true(record: Record, plan: Plan, artifacts: Artifacts) -> Record:
 @contextmanager
 def held(output: Path) -> Iterator[None]:
     """Keep a second run out of an output folder; `SpecInvalid` if one is in it, or no folder can be made there."""
+    refuse_unwritable("the output folder", output)
     folder = output / OWN_FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
