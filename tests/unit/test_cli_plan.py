@@ -109,3 +109,4 @@ def test_a_person_reads_three_tables(folder: Path) -> None:
     assert "training.maxSteps 3 manifest" in lines
     assert "field below spec value from" in lines
     assert any(line.startswith("size of Q4_K_M ") for line in lines[lines.index("Estimates") :])
+    assert lines[-1] == f"Rows were not looked at: tunesmith validate {folder}/job.yaml"

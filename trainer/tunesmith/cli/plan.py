@@ -1,6 +1,7 @@
 """``tunesmith plan``: what would run, with every setting and where it came from; nothing runs."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +71,8 @@ def plan(
     # A line of its own: a table's title is folded to the table's width, and a path could not be copied.
     console.print(f"Stages (store: {local.site.location.uri})", soft_wrap=True)
     console.print(_stages(local, there), _settings(settings), _estimates(local, expected, there))
+    if not there[Stage.PREPARE]:
+        console.print(f"Rows were not looked at: tunesmith validate {shlex.quote(str(manifest))}", soft_wrap=True)
 
 
 def _in_store(local: LocalJob, name: str) -> bool:
