@@ -191,6 +191,23 @@ def test_offline_only_the_manifest_is_looked_at(folder: Path) -> None:
     ran = checked(folder, "--offline", "--json")
 
     assert (ran.code, json.loads(ran.stdout)["valid"]) == (0, True)
+    assert json.loads(ran.stdout)["notChecked"] == ["spec.model.source", "spec.datasets[0].source"]
+    assert "the manifest is valid; not checked: spec.model.source, spec.d" in checked(folder, "--offline").stdout
+    more = checked(
+        folder,
+        "--offline",
+        "--json",
+        model={"source": "file://model", "adapter": "file://adapter"},
+        evaluation={"dataset": {"source": "file://held-out.jsonl"}},
+        store={"uri": "file://store"},
+    )
+    assert json.loads(more.stdout)["notChecked"] == [
+        "spec.store.uri",
+        "spec.model.source",
+        "spec.model.adapter",
+        "spec.datasets[0].source",
+        "spec.evaluation.dataset.source",
+    ]
     assert checked(folder, "--offline", training={"method": "lora"}).code == 2
     assert checked(folder).code == 2
 

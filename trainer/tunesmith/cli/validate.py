@@ -60,8 +60,7 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
             tell(error, console)
         looked.problems += error.problems
     else:
-        if not offline:
-            looked = _look(job, text)
+        looked = _Looked(unchecked=[spell(place) for place in _places(job)]) if offline else _look(job, text)
         if looked.problems and not as_json:
             console.print(render(tuple(looked.problems), text.name), soft_wrap=True)
     if as_json:
@@ -130,6 +129,22 @@ class _Looked:
         self.problems.append(Problem(spell(place), what, right, line))
 
 
+def _datasets(job: FineTuneJob) -> dict[Field, Dataset]:
+    datasets: dict[Field, Dataset] = {("spec", "datasets", at): each for at, each in enumerate(job.spec.datasets)}
+    if job.spec.evaluation.dataset is not None:
+        datasets["spec", "evaluation", "dataset"] = job.spec.evaluation.dataset
+    return datasets
+
+
+def _places(job: FineTuneJob) -> list[Field]:
+    """The fields whose values name something outside of the manifest."""
+    places: list[Field] = [] if job.spec.store is None else [("spec", "store", "uri")]
+    places.append(("spec", "model", "source"))
+    if job.spec.model.adapter is not None:
+        places.append(("spec", "model", "adapter"))
+    return places + [(*place, "source") for place in _datasets(job)]
+
+
 def _look(job: FineTuneJob, manifest: ManifestText) -> _Looked:
     """Each source by itself: one that is away keeps nobody from seeing what is wrong with the others."""
     looked = _Looked(read_documents(manifest.text)[0].lines)
@@ -140,11 +155,8 @@ def _look(job: FineTuneJob, manifest: ManifestText) -> _Looked:
     model = looked.at(("spec", "model", "source"), named.source, lambda: resolve_model(named, access))
     if named.adapter is not None:
         looked.at(("spec", "model", "adapter"), named.adapter, lambda: resolve_adapter(named, access))
-    datasets: dict[Field, Dataset] = {("spec", "datasets", at): each for at, each in enumerate(job.spec.datasets)}
-    if job.spec.evaluation.dataset is not None:
-        datasets["spec", "evaluation", "dataset"] = job.spec.evaluation.dataset
     fetched: dict[Field, Fetched] = {}
-    for place, dataset in datasets.items():
+    for place, dataset in _datasets(job).items():
         found = looked.at((*place, "source"), dataset.source, lambda dataset=dataset: resolve_dataset(dataset, access))  # type: ignore[misc]
         if found is not None:
             fetched[place] = found
