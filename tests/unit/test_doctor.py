@@ -1,6 +1,7 @@
 """What 'tunesmith doctor' finds, and what it says where something is wrong."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_tools_that_are_absent_come_with_the_commands_that_make_them(
     finding = tools_finding(candidates(), ["cmake", "g++"])
 
     assert finding.verdict is Verdict.MISSING
-    assert finding.hint.startswith("apt-get install --yes cmake g++; then python -m tunesmith.llama_cpp")
+    assert finding.hint.startswith(f"apt-get install --yes cmake g++; then {sys.executable} -m tunesmith.llama_cpp")
 
 
 def test_a_named_folder_that_is_broken_is_missing_even_if_the_cache_has_tools(

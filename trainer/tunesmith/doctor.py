@@ -16,7 +16,7 @@ from tunesmith.cache import cache_dir
 from tunesmith.cores import usable_cores
 from tunesmith.gpu import nvidia_smi
 from tunesmith.llama_cpp.build import absent_prerequisites
-from tunesmith.llama_cpp.find import Candidate, candidates
+from tunesmith.llama_cpp.find import BUILD_COMMAND, Candidate, candidates
 from tunesmith.llama_cpp.tools import Origin
 
 GIB = 1 << 30
@@ -153,7 +153,7 @@ def tools_finding(looked_at: list[Candidate], absent: list[str]) -> Finding:
         facts = {"build": str(tools.build), "folder": str(tools.folder), "origin": str(tools.origin)}
         detail = f"{tools.build} in {tools.folder} ({tools.origin})"
         return Finding("llama.cpp", Verdict.OK, detail, facts={**facts, "problems": problems})
-    build = "python -m tunesmith.llama_cpp builds them once (about 10 minutes on 2 cores)"
+    build = f"{BUILD_COMMAND} builds them once (about 10 minutes on 2 cores)"
     hint = f"apt-get install --yes {' '.join(absent)}; then {build}" if absent else build
     detail = "no tools: " + "; ".join(f"{origin}: {', '.join(found)}" for origin, found in problems.items())
     return Finding("llama.cpp", Verdict.MISSING, detail, hint, {"problems": problems})
