@@ -84,6 +84,13 @@ def test_a_named_folder_that_is_broken_is_missing_even_if_the_cache_has_tools(
     assert "bin/llama-quantize has no --dry-run" in finding.detail
 
 
+def test_a_named_folder_that_is_not_there_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not by each of its files."""
+    monkeypatch.setenv("TUNESMITH_LLAMA_CPP", str(tmp_path / "nope"))
+
+    assert tools_finding(candidates(), []).detail == f"TUNESMITH_LLAMA_CPP: there is no folder {tmp_path}/nope"
+
+
 @pytest.mark.parametrize(("free", "verdict"), [(10 * GIB, Verdict.OK), (10 * GIB - 1, Verdict.NOTE)])
 def test_little_disk_is_noted(free: int, verdict: Verdict) -> None:
     """Ten GiB is enough for a demo; less is said, but forbids nothing."""

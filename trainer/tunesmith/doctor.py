@@ -146,7 +146,9 @@ def tools_finding(looked_at: list[Candidate], absent: list[str]) -> Finding:
     named = next(candidate for candidate in looked_at if candidate.origin is Origin.ENVIRONMENT)
     problems = {str(c.origin): list(c.problems) for c in looked_at if c.problems}
     if named.problems:
-        detail = f"{named.folder} cannot be used: {'; '.join(named.problems)}"
+        why = "; ".join(named.problems)
+        absent_folder = named.folder is not None and not named.folder.is_dir()
+        detail = f"{Origin.ENVIRONMENT}: {why}" if absent_folder else f"{named.folder} cannot be used: {why}"
         return Finding("llama.cpp", Verdict.MISSING, detail, f"Unset {Origin.ENVIRONMENT}.", {"problems": problems})
     tools = next((candidate.tools for candidate in looked_at if candidate.tools), None)
     if tools:

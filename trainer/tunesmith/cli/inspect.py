@@ -41,7 +41,7 @@ def show(out: Finished, as_json: Json = False) -> None:
 def compare(
     first: Annotated[Path, typer.Argument(help="One finished run.", metavar="OUT1")],
     second: Annotated[Path, typer.Argument(help="Another.", metavar="OUT2")],
-    answers: Annotated[int, typer.Option(help="How many answers to show side by side.")] = 5,
+    answers: Annotated[int, typer.Option(help="How many answers to show side by side.", min=0)] = 5,
     as_json: Json = False,
 ) -> None:
     """Show figures and answers of two runs side by side.
