@@ -105,8 +105,32 @@ def test_a_person_reads_three_tables(folder: Path) -> None:
 
     assert (ran.code, ran.stderr) == (0, "")
     assert lines[0] == f"Stages (store: {folder}/cache/store)"
-    assert any(re.fullmatch("train prepare [0-9a-f]{12} will run", line) for line in lines)
-    assert "training.maxSteps 3 manifest" in lines
-    assert "field below spec value from" in lines
+    assert any(re.fullmatch("train [0-9a-f]{12} will run prepare", line) for line in lines)
+    assert "training.maxSteps manifest 3" in lines
+    assert "field below spec from value" in lines
     assert any(line.startswith("size of Q4_K_M ") for line in lines[lines.index("Estimates") :])
     assert lines[-1] == f"Rows were not looked at: tunesmith validate {folder}/job.yaml"
+
+
+def test_without_a_terminal_nothing_is_folded(folder: Path) -> None:
+    """A file has room for the longest line, which makes the others no longer."""
+    prompt = "Be brief. " * 60
+    planned(folder, systemPrompt={"mode": "Text", "text": prompt})
+    ran = called("plan", folder / "job.yaml", TUNESMITH_CACHE=str(folder / "cache"), COLUMNS="40")
+
+    assert prompt.strip() in ran.stdout
+    assert "gates.maxLogPerplexityIncrease  default " in ran.stdout
+    assert all(len(line) < 200 for line in ran.stdout.splitlines() if prompt.strip() not in line)
+
+
+def test_a_terminal_folds_no_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of stages and of fields: they are there to be copied."""
+    planned(folder)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    ran = called("plan", folder / "job.yaml", TUNESMITH_CACHE=str(folder / "cache"), COLUMNS="80")
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in ran.stdout.splitlines()]
+
+    assert any(line.startswith("gates.maxLogPerplexityIncrease ") for line in lines)
+    assert any(line.startswith("quantize-Q4_K_M ") for line in lines)
+    assert all(len(line) <= 80 for line in lines[1:-1])

@@ -45,6 +45,18 @@ def test_what_is_missing_is_the_exit_code_in_both_forms(tmp_path: Path) -> None:
     assert "missing llama.cpp" in " ".join(missing[0].stdout.split())
 
 
+def test_folders_and_cures_have_lines_of_their_own(tmp_path: Path) -> None:
+    """Whole, however narrow the terminal is."""
+    tools, cache = a_tools_folder(tmp_path / "tools"), tmp_path / ("cache" * 20)
+    named = {"TUNESMITH_CACHE": str(cache), "TTY_COMPATIBLE": "1", "COLUMNS": "40", "TERM": "dumb"}
+    found = called("doctor", TUNESMITH_LLAMA_CPP=str(tools), **named).stdout.splitlines()
+    refused = called("doctor", TUNESMITH_LLAMA_CPP=str(tmp_path / "nope"), **named).stdout.splitlines()
+
+    assert f"         {tools}" in found
+    assert f"         {cache}" in found
+    assert "         Unset TUNESMITH_LLAMA_CPP." in refused
+
+
 def test_a_package_that_is_absent_or_too_old_is_named_with_the_cure() -> None:
     """The finding says what is asked for and what is there; packages that fit are not complained about."""
     asked = [Requirement("torch>=2.13; extra == 'trainer'"), Requirement("trl>=1.15"), Requirement("peft>=0.21")]

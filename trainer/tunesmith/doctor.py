@@ -153,7 +153,7 @@ def tools_finding(looked_at: list[Candidate], absent: list[str]) -> Finding:
     tools = next((candidate.tools for candidate in looked_at if candidate.tools), None)
     if tools:
         facts = {"build": str(tools.build), "folder": str(tools.folder), "origin": str(tools.origin)}
-        detail = f"{tools.build} in {tools.folder} ({tools.origin})"
+        detail = f"{tools.build} ({tools.origin})"
         return Finding("llama.cpp", Verdict.OK, detail, facts={**facts, "problems": problems})
     build = f"{BUILD_COMMAND} builds them once (about 10 minutes on 2 cores)"
     hint = f"apt-get install --yes {' '.join(absent)}; then {build}" if absent else build
@@ -196,7 +196,7 @@ def _disk(folder: Path) -> Finding:
 def disk_finding(folder: Path, free: int) -> Finding:
     """Whether `free` bytes are enough for `folder` to grow."""
     facts = {"folder": str(folder), "freeBytes": free}
-    detail = f"{free / GIB:.1f} GiB free for {folder}"
+    detail = f"{free / GIB:.1f} GiB free"
     if free >= LITTLE_DISK:
         return Finding("disk", Verdict.OK, detail, facts=facts)
     hint = "Free some, or put TUNESMITH_CACHE on another disk; 'tunesmith plan' says how much a job needs."

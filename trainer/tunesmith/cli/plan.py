@@ -99,21 +99,22 @@ def _rows_here(resolved: Resolved, base: Path) -> int | None:
 
 def _stages(local: LocalJob, there: dict[str, bool]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("stage", "after", "key", ""):
-        table.add_column(name)
+    for name in ("stage", "key", "", "after"):
+        table.add_column(name, no_wrap=name != "after", overflow="fold")
     for stage in local.plan.stages:
         state = Text("in the store", style="green") if there[stage.name] else "will run"
-        table.add_row(stage.name, ", ".join(stage.needs), stage.key[:12], state)
+        table.add_row(stage.name, stage.key[:12], state, ", ".join(stage.needs))
     return table
 
 
 def _settings(settings: tuple[Setting, ...]) -> Table:
     table = Table(box=None, title="\nSettings", title_justify="left", pad_edge=False)
-    for name in ("field below spec", "value", "from"):
-        table.add_column(name, overflow="fold")
+    # The value last: it may be a long prompt, and would push what stands behind it out of sight.
+    for name in ("field below spec", "from", "value"):
+        table.add_column(name, no_wrap=name not in ("from", "value"), overflow="fold")
     for setting in settings:
         value = setting.value if isinstance(setting.value, str) else json.dumps(setting.value)
-        table.add_row(setting.path, value, setting.origin)
+        table.add_row(setting.path, setting.origin, value)
     return table
 
 
