@@ -16,6 +16,7 @@ from tunesmith.cli.app import app
 from tunesmith.local.job import Wanted, open_job
 from tunesmith.local.record import Record, write_record
 from tunesmith.manifest import read_manifest
+from tunesmith_api.estimates import Known, estimate
 from tunesmith_api.failures import StageFailure
 from tunesmith_api.stages import Stage, StageResult
 
@@ -57,6 +58,17 @@ def test_steps_are_as_long_as_the_rows_that_lie_here(folder: Path) -> None:
 
 def test_sources_on_this_machine_are_not_downloaded(folder: Path) -> None:
     assert estimates(folder)["downloadBytes"] == 0
+
+
+@pytest.mark.parametrize(("flags", "bf16"), [({"avx2"}, False), ({"avx2", "avx512_bf16", "bf16"}, True)])
+def test_the_processor_counts(folder: Path, monkeypatch: pytest.MonkeyPatch, flags: set[str], bf16: bool) -> None:
+    """By the flags that training looks at."""
+    asked: list[Known] = []
+    monkeypatch.setattr("tunesmith.cli.plan.cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr("tunesmith.cli.plan.estimate", lambda *given: asked.append(given[-1]) or estimate(*given))
+
+    assert re.search(r"cores +about \d", planned(folder).stdout)
+    assert [known.bf16 for known in asked] == [bf16]
 
 
 def test_a_gpu_is_not_passed_over_in_silence(folder: Path) -> None:

@@ -18,6 +18,7 @@ from tunesmith.figures import megabytes
 from tunesmith.local.job import LocalJob, Wanted, open_job
 from tunesmith.local.places import refuse_unwritable
 from tunesmith.manifest import load_manifest, read_manifest
+from tunesmith.processor import cpu_flags, native_bf16
 from tunesmith.resolve.uri import Scheme, local_path, parse_source
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.estimates import Estimate, Known, estimate
@@ -61,7 +62,7 @@ def plan(
     types = tuple(type_.value for type_ in local.job.spec.quantizations)
     there = {stage.name: _in_store(local, stage.name) for stage in local.plan.stages}
     left = tuple(name for name, found in there.items() if not found)
-    known = Known(rows=_rows_here(resolved, text.folder), left=left)
+    known = Known(rows=_rows_here(resolved, text.folder), left=left, bf16=native_bf16(cpu_flags()))
     expected = estimate(resolved, values.train, values.baseline, types, known)
     settings = settings_table(local.written, local.job.spec, resolved)
     if as_json:
@@ -127,7 +128,7 @@ def _estimates(local: LocalJob, expected: Estimate, there: dict[str, bool]) -> T
     table.add_row("tokens to train on", f"{expected.train_tokens:,}")
     cores = usable_cores()
     done = all(there.values())
-    left = "0s (nothing is left to do)" if done else duration(expected.seconds / cores)
+    left = "0s (nothing is left to do)" if done else f"about {duration(expected.seconds / cores)}"
     trains = Stage.TRAIN in there and not there[Stage.TRAIN]
     faster = "; less on the GPU that training asks for" if trains and local.job.spec.training.gpu is not None else ""
     table.add_row(f"time left on this machine's {cores} cores", left + faster)
