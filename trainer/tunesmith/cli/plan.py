@@ -73,7 +73,9 @@ def plan(
     console.print(f"Stages (store: {local.site.location.uri})", soft_wrap=True)
     console.print(_stages(local, there), _settings(settings), _estimates(local, expected, there))
     if not there[Stage.PREPARE]:
-        console.print(f"Rows were not looked at: tunesmith validate {shlex.quote(str(manifest))}", soft_wrap=True)
+        # A pipe has been read to its end: its name would find nothing.
+        named = shlex.quote(str(manifest)) if manifest.is_file() else "JOB.YAML"
+        console.print(f"Rows were not looked at: tunesmith validate {named}", soft_wrap=True)
 
 
 def _in_store(local: LocalJob, name: str) -> bool:
