@@ -25,6 +25,9 @@ _REFERENCE_SPEED, _REFERENCE_PARAMETERS = 100.0, 134.5e6
 _FULL_COST = 1.5
 # What llama.cpp reads of a model of this size a second and core, so that the quickstart's estimate comes out as above.
 _READ_SPEED = 400.0
+# How many times as long all of it takes on a processor that does not multiply bf16 in hardware and has no AVX-512: the
+# quickstart took 15 min 16 s on AVX2 against about 7 min 30 s on AVX-512 (both on two cores, 2026-11).
+_WITHOUT_BF16 = 2.0
 # How many times 20,000 tokens of text a stage reads with llama.cpp.
 _READS = {Stage.IMATRIX: 2, Stage.BASELINE: 1, Stage.QUANTIZE: 1}
 # Starting Python with torch, loading a model, writing a file: seconds per stage on an idle machine.
@@ -47,11 +50,13 @@ _BYTES_PER_WORD = 36
 class Known:
     """What is known beside the settings: the number of `rows` of the datasets, the names of the stages still `left`.
 
-    None where it is not known: rows are then taken to be as long as they may be, and all stages to be left.
+    None where it is not known: rows are then taken to be as long as they may be, and all stages to be left. `bf16` says
+    whether the processor multiplies that format in hardware.
     """
 
     rows: int | None = None
     left: tuple[str, ...] | None = None
+    bf16: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,8 @@ def estimate(
     )
     left = _all_stages(types) if known.left is None else known.left
     download = _download_bytes(resolved) if Stage.PREPARE in left else 0
-    return Estimate(files, disk, download, tokens, _seconds(model, train, tokens, left))
+    seconds = _seconds(model, train, tokens, left) * (1.0 if known.bf16 else _WITHOUT_BF16)
+    return Estimate(files, disk, download, tokens, seconds + len(left) * _START_SECONDS)
 
 
 def train_tokens(dataset_bytes: int, rows: int | None, train: TrainSettings) -> int:
@@ -179,4 +185,4 @@ def _seconds(model: ModelDimensions, train: TrainSettings, tokens: int, left: tu
     training = tokens / _REFERENCE_SPEED * scale * cost if Stage.TRAIN in left else 0.0
     reads = sum(_READS.get(Stage(name.partition("-")[0]), 0) for name in left)
     reading = reads * 20_000 / _READ_SPEED * scale
-    return training + reading + len(left) * _START_SECONDS
+    return training + reading

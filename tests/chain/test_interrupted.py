@@ -13,6 +13,7 @@ from support.models import cut, smollm2
 from support.runs import Running, manifest, record, run_job, trained_steps
 from tunesmith.local.job import Wanted, begin, open_job
 from tunesmith.local.runner import Event, Run
+from tunesmith.manifest import read_manifest
 from tunesmith.store.runs import read_runs
 from tunesmith_api.failures import FailureClass
 
@@ -116,7 +117,7 @@ def test_a_deadline_saves_and_a_second_run_goes_on(job: dict[str, Any], store: P
     """spec.activeDeadlineSeconds: the class Deadline with its cure, and no step lost."""
     other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 10}}}
     (tmp_path / "job.yaml").write_text(json.dumps(other))
-    local = open_job(Wanted(tmp_path / "job.yaml", tmp_path / "out", str(store)))
+    local = open_job(Wanted(read_manifest(tmp_path / "job.yaml"), tmp_path / "out", str(store)))
     steps: list[int] = []
 
     def watch(event: Event) -> None:
@@ -136,7 +137,7 @@ def test_a_deadline_saves_and_a_second_run_goes_on(job: dict[str, Any], store: P
 def test_a_run_names_all_that_it_will_need_from_its_beginning(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
     """So that gc keeps it, and two stages that refresh the record at once cannot lose each other's keys."""
     (tmp_path / "job.yaml").write_text(json.dumps(job))
-    local = begin(open_job(Wanted(tmp_path / "job.yaml", tmp_path / "out", str(store))))
+    local = begin(open_job(Wanted(read_manifest(tmp_path / "job.yaml"), tmp_path / "out", str(store))))
     runs = read_runs(local.site.artifacts.store, "default")
 
     named = runs[f"default/runs/{local.record.uid}.json"].keys

@@ -7,13 +7,14 @@ import yaml
 
 from support.runs import Ran, manifest, run_job, tunesmith
 from tunesmith.local.job import Wanted, open_job
+from tunesmith.manifest import read_manifest
 
 
 def store_everything(folder: Path, job: dict[str, object]) -> None:
     """As if another run had made every artifact of the job in the store below `folder`."""
     folder.mkdir()
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
-    local = open_job(Wanted(folder / "job.yaml", folder / "out", str(folder / "store")))
+    local = open_job(Wanted(read_manifest(folder / "job.yaml"), folder / "out", str(folder / "store")))
     for stage in local.plan.stages:
         for output in stage.outputs:
             made = folder / "made" / output.kind / output.key
@@ -49,5 +50,5 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, output: str) -> Non
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(manifest()))
     ran = tunesmith("run", tmp_path / "job.yaml", "--output", tmp_path / output, "--json")
 
-    assert "cannot be the folder for the result: Not a directory" in refused(ran)
+    assert "is a file" in refused(ran)
     assert (tmp_path / "file").read_text() == "mine"

@@ -87,3 +87,13 @@ def test_runs_that_share_no_prompts_are_told_so(tmp_path: Path, other: str, said
     assert ran.exit_code == 0, ran.exception
     assert ("The two runs share no held-out prompts" in ran.stdout) is said
     assert ("answer to first" in ran.stdout) is not said
+
+
+def test_a_number_of_answers_is_not_negative(tmp_path: Path) -> None:
+    """It would mean all but the last of them."""
+    folder = finished(tmp_path / "one", "first")
+    ran = called("compare", folder, folder, "--answers", "-1")
+
+    assert ran.code == 2
+    assert "'--answers'" in ran.stderr
+    assert "answer to first" not in called("compare", folder, folder, "--answers", "0").stdout

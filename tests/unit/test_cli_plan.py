@@ -17,6 +17,8 @@ from tunesmith.cli.app import app
 from tunesmith.cli.notes import notes_on
 from tunesmith.local.job import Wanted, open_job
 from tunesmith.local.record import Record, write_record
+from tunesmith.manifest import read_manifest
+from tunesmith_api.estimates import Known, estimate
 from tunesmith_api.failures import StageFailure
 from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import Stage, StageResult
@@ -59,6 +61,17 @@ def test_steps_are_as_long_as_the_rows_that_lie_here(folder: Path) -> None:
 
 def test_sources_on_this_machine_are_not_downloaded(folder: Path) -> None:
     assert estimates(folder)["downloadBytes"] == 0
+
+
+@pytest.mark.parametrize(("flags", "bf16"), [({"avx2"}, False), ({"avx2", "avx512_bf16", "bf16"}, True)])
+def test_the_processor_counts(folder: Path, monkeypatch: pytest.MonkeyPatch, flags: set[str], bf16: bool) -> None:
+    """By the flags that training looks at."""
+    asked: list[Known] = []
+    monkeypatch.setattr("tunesmith.cli.plan.cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr("tunesmith.cli.plan.estimate", lambda *given: asked.append(given[-1]) or estimate(*given))
+
+    assert re.search(r"cores +about \d", planned(folder).stdout)
+    assert [known.bf16 for known in asked] == [bf16]
 
 
 def test_a_gpu_is_not_passed_over_in_silence(folder: Path) -> None:
@@ -105,9 +118,17 @@ def test_what_runs_own_folder_remembers_counts(folder: Path, monkeypatch: pytest
     assert planned(folder, "--output", str(folder / "other"), seed=7).exit_code == 0
 
 
+def test_an_output_that_is_a_file_is_refused_as_run_does(folder: Path) -> None:
+    """A plan that shows stages could not be carried out."""
+    refused = planned(folder, "--output", str(folder / "rows.jsonl")).exception
+
+    assert isinstance(refused, StageFailure)
+    assert refused.message == f"the output folder {folder}/rows.jsonl is a file; it must be a folder"
+
+
 def finished_training(folder: Path) -> Record:
     """The record of `j` as if its training had ended."""
-    local = open_job(Wanted(folder / "job.yaml", None, str(folder / "cache" / "store")))
+    local = open_job(Wanted(read_manifest(folder / "job.yaml"), None, str(folder / "cache" / "store")))
     return local.record.with_result(local.plan, "train", StageResult(stage=Stage.TRAIN))
 
 
@@ -119,7 +140,32 @@ def test_a_person_reads_three_tables(folder: Path) -> None:
 
     assert (ran.code, ran.stderr) == (0, "")
     assert lines[0] == f"Stages (store: {folder}/cache/store)"
-    assert any(re.fullmatch("train prepare [0-9a-f]{12} will run", line) for line in lines)
-    assert "training.maxSteps 3 manifest" in lines
-    assert "field below spec value from" in lines
+    assert any(re.fullmatch("train [0-9a-f]{12} will run prepare", line) for line in lines)
+    assert "training.maxSteps manifest 3" in lines
+    assert "field below spec from value" in lines
     assert any(line.startswith("size of Q4_K_M ") for line in lines[lines.index("Estimates") :])
+    assert lines[-1] == f"Rows were not looked at: tunesmith validate {folder}/job.yaml"
+
+
+def test_without_a_terminal_nothing_is_folded(folder: Path) -> None:
+    """A file has room for the longest line, which makes the others no longer."""
+    prompt = "Be brief. " * 60
+    planned(folder, systemPrompt={"mode": "Text", "text": prompt})
+    ran = called("plan", folder / "job.yaml", TUNESMITH_CACHE=str(folder / "cache"), COLUMNS="40")
+
+    assert prompt.strip() in ran.stdout
+    assert "gates.maxLogPerplexityIncrease  default " in ran.stdout
+    assert all(len(line) < 200 for line in ran.stdout.splitlines() if prompt.strip() not in line)
+
+
+def test_a_terminal_folds_no_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of stages and of fields: they are there to be copied."""
+    planned(folder)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    ran = called("plan", folder / "job.yaml", TUNESMITH_CACHE=str(folder / "cache"), COLUMNS="80")
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in ran.stdout.splitlines()]
+
+    assert any(line.startswith("gates.maxLogPerplexityIncrease ") for line in lines)
+    assert any(line.startswith("quantize-Q4_K_M ") for line in lines)
+    assert all(len(line) <= 80 for line in lines[1:-1])

@@ -31,6 +31,39 @@ def test_gc_sweeps_the_folder_that_run_fills(folder: Path, written: str) -> None
     assert f"would be removed from {folder}/store" in ran.stdout
 
 
+def test_gc_says_what_a_store_must_be(folder: Path) -> None:
+    """A file has nothing to sweep; a folder that is not there neither, and is no mistake."""
+    ran = called("gc", "--store", "rows.jsonl", TUNESMITH_CACHE=str(folder / "cache"))
+
+    assert ran.code == 2
+    assert f"the store {folder}/rows.jsonl is a file; it must be a folder" in ran.stderr
+    assert called("gc", "--store", "new", TUNESMITH_CACHE=str(folder / "cache")).code == 0
+    assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("gc", "--store"), ("gc", "--namespace")]
+    + [(command, option) for command in ("run", "plan") for option in ("--store", "--output", "--namespace")],
+)
+def test_an_option_that_is_empty_is_refused(folder: Path, command: str, option: str) -> None:
+    """An unset variable of a shell must not mean the default store, or the working folder."""
+    arguments = [] if command == "gc" else [folder / "job.yaml"]
+    ran = called(command, *arguments, option, "", TUNESMITH_CACHE=str(folder / "cache"))
+
+    assert ran.code == 2, ran.stdout
+    assert option in ran.stderr
+    assert "it is empty (an unset variable?)" in ran.stderr
+
+
+def test_help_names_the_defaults() -> None:
+    """Of store and namespace."""
+    said = " ".join(called("gc", "--help").stdout.split())
+
+    assert "[default: the manifest's, or 'default']" in said
+    assert "or a folder in the cache]" in said
+
+
 def test_a_run_that_cannot_begin_is_no_running_one(folder: Path) -> None:
     """The store cannot be written to: told, and recorded."""
     (folder / "store" / "default").mkdir(parents=True)

@@ -1,6 +1,7 @@
 """What 'tunesmith doctor' finds, and what it says where something is wrong."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,18 @@ def test_what_is_missing_is_the_exit_code_in_both_forms(tmp_path: Path) -> None:
     assert "missing llama.cpp" in " ".join(missing[0].stdout.split())
 
 
+def test_folders_and_cures_have_lines_of_their_own(tmp_path: Path) -> None:
+    """Whole, however narrow the terminal is."""
+    tools, cache = a_tools_folder(tmp_path / "tools"), tmp_path / ("cache" * 20)
+    named = {"TUNESMITH_CACHE": str(cache), "TTY_COMPATIBLE": "1", "COLUMNS": "40", "TERM": "dumb"}
+    found = called("doctor", TUNESMITH_LLAMA_CPP=str(tools), **named).stdout.splitlines()
+    refused = called("doctor", TUNESMITH_LLAMA_CPP=str(tmp_path / "nope"), **named).stdout.splitlines()
+
+    assert f"         {tools}" in found
+    assert f"         {cache}" in found
+    assert "         Unset TUNESMITH_LLAMA_CPP." in refused
+
+
 def test_a_package_that_is_absent_or_too_old_is_named_with_the_cure() -> None:
     """The finding says what is asked for and what is there; packages that fit are not complained about."""
     asked = [Requirement("torch>=2.13; extra == 'trainer'"), Requirement("trl>=1.15"), Requirement("peft>=0.21")]
@@ -67,7 +80,7 @@ def test_tools_that_are_absent_come_with_the_commands_that_make_them(
     finding = tools_finding(candidates(), ["cmake", "g++"])
 
     assert finding.verdict is Verdict.MISSING
-    assert finding.hint.startswith("apt-get install --yes cmake g++; then python -m tunesmith.llama_cpp")
+    assert finding.hint.startswith(f"apt-get install --yes cmake g++; then {sys.executable} -m tunesmith.llama_cpp")
 
 
 def test_a_named_folder_that_is_broken_is_missing_even_if_the_cache_has_tools(
@@ -81,6 +94,13 @@ def test_a_named_folder_that_is_broken_is_missing_even_if_the_cache_has_tools(
 
     assert finding.verdict is Verdict.MISSING
     assert "bin/llama-quantize has no --dry-run" in finding.detail
+
+
+def test_a_named_folder_that_is_not_there_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not by each of its files."""
+    monkeypatch.setenv("TUNESMITH_LLAMA_CPP", str(tmp_path / "nope"))
+
+    assert tools_finding(candidates(), []).detail == f"TUNESMITH_LLAMA_CPP: there is no folder {tmp_path}/nope"
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(10 * GIB, Verdict.OK), (10 * GIB - 1, Verdict.NOTE)])

@@ -1,5 +1,6 @@
 """Which llama.cpp tools are used, and why others are not."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_no_tools_at_all_says_how_to_get_them(tmp_path: Path, bare_machine: pyte
     assert caught.value.failure is FailureClass.TOOLS_MISSING
     assert "bin/llama-server has no --jinja" in caught.value.message
     assert str(tmp_path / "cache") in caught.value.message
-    assert "python -m tunesmith.llama_cpp" in caught.value.hint
+    assert f"{sys.executable} -m tunesmith.llama_cpp" in caught.value.hint
 
 
 def test_a_longer_option_does_not_stand_for_a_shorter_one() -> None:

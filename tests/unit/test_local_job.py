@@ -16,6 +16,7 @@ from tunesmith.gpu import nvidia_smi
 from tunesmith.local.job import LocalJob, Wanted, begin, execution_of, held, open_job, recorded
 from tunesmith.local.processes import start
 from tunesmith.local.record import Record, write_record
+from tunesmith.manifest import read_manifest
 from tunesmith.resolve import Access
 from tunesmith.secrets import secrets_root
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -61,14 +62,18 @@ def test_prepare_is_told_which_layers_training_asks_for(change: dict[str, Any], 
     assert PrepareExecution.model_validate(told).lora_targets == targets
 
 
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_an_output_that_is_a_file_is_refused_in_a_sentence(tmp_path: Path, place: str) -> None:
-    """As is any other that no folder can be made at."""
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("file", "is a file; it must be a folder"),
+        ("file/below", "cannot be made: .*/file is a file"),
+        ("/proc/below", "the output folder /proc/below cannot be used: nothing can be written in /proc"),
+    ],
+)
+def test_an_output_that_cannot_be_a_folder_is_refused_in_a_sentence(tmp_path: Path, place: str, said: str) -> None:
+    """Whoever asks: /proc lets even root write nothing."""
     (tmp_path / "file").write_text("mine")
-    with (
-        pytest.raises(StageFailure, match="cannot be the folder for the result: Not a directory") as caught,
-        held(tmp_path / place),
-    ):
+    with pytest.raises(StageFailure, match=said) as caught, held(tmp_path / place):
         pass
 
     assert caught.value.failure is FailureClass.SPEC_INVALID
@@ -112,7 +117,7 @@ def opened(folder: Path, called_with: str | None = None, **spec: Any) -> LocalJo
     spec = {"model": {"source": "file://model"}, "datasets": [{"source": "file://rows.jsonl"}]} | spec
     job = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "j"}, "spec": spec}
     (folder / "job" / "job.yaml").write_text(yaml.safe_dump(job))
-    return open_job(Wanted(folder / "job" / "job.yaml", folder / "out", called_with))
+    return open_job(Wanted(read_manifest(folder / "job" / "job.yaml"), folder / "out", called_with))
 
 
 @pytest.mark.parametrize("store", ["store", "./store", "file://store", "job/../store/"])
@@ -129,6 +134,20 @@ def test_a_relative_store_is_one_of_the_working_folder(
     first = local.plan.stages[0]
     write_record(tmp_path / "out", local.record.with_result(local.plan, first.name, StageResult(stage=first.stage)))
     assert opened(tmp_path, str(tmp_path / "store")).record.uid == local.record.uid
+
+
+@pytest.mark.parametrize("store", ["job/job.yaml", "job/job.yaml/below", "/proc/below"])
+def test_a_store_that_cannot_be_one_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """And not by the first stage that writes to it."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageFailure, match=f"^the store .*{store} (is a file|cannot be)") as caught:
+        opened(tmp_path, store)
+
+    assert caught.value.failure is FailureClass.SPEC_INVALID
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_manifests_store_is_one_of_the_manifests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from support.manifests import FOLDER, Case, cases
 from tunesmith.kubernetes_yaml import read_documents, resolve
-from tunesmith.manifest import ManifestInvalid, load_manifest, parse_manifest
+from tunesmith.manifest import ManifestInvalid, load_manifest, parse_manifest, read_manifest
 from tunesmith_api.failures import FailureClass
 
 SMALLEST = """\
@@ -93,7 +93,7 @@ def test_the_message_names_file_place_and_cure(tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(SMALLEST + "  training: {method: lora}\n")
     with pytest.raises(ManifestInvalid) as caught:
-        load_manifest(file)
+        load_manifest(read_manifest(file))
     assert caught.value.failure == FailureClass.SPEC_INVALID
     assert caught.value.message == (
         f"{file}: spec.training.method (line 7): 'lora' is not one of the allowed words; "
@@ -124,7 +124,7 @@ def test_a_source_without_a_scheme_is_shown_with_what_was_meant(source: str, mea
 def test_a_file_that_is_not_there_asks_for_the_path(tmp_path: Path) -> None:
     """And not for a field to correct."""
     with pytest.raises(ManifestInvalid) as caught:
-        load_manifest(tmp_path / "no.yaml")
+        read_manifest(tmp_path / "no.yaml")
 
     assert caught.value.hint == "Check the path."
 
@@ -186,4 +186,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ManifestInvalid, match=r"job\.yaml"):
-        load_manifest(file)
+        load_manifest(read_manifest(file))

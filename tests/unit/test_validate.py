@@ -1,6 +1,8 @@
 """`tunesmith validate` names the field and line of what is wrong, looks at every source, and tells wrong from away."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from support.cli import called
 from support.hub import serving_hub
 from support.runs import Ran, tunesmith
 from support.tiny_sources import MODEL, ROWS, write_sources
@@ -45,6 +48,26 @@ def test_what_is_right_is_valid_and_says_what_is_there(folder: Path) -> None:
     assert "Rows (PromptCompletion): read 60" in ran.stdout
     assert "prepare drops rows of more than" in ran.stdout
     assert "j is valid" in ran.stdout
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+@pytest.mark.parametrize("given", ["-", "/dev/fd/{}"])
+def test_a_manifest_may_come_through_a_pipe(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, given: str
+) -> None:
+    """Which is read only once; relative sources start at the working folder."""
+    checked(folder)
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "wb") as writing:
+        writing.write((folder / "job.yaml").read_bytes())
+    monkeypatch.chdir(folder)
+    with os.fdopen(ours) as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        ran = called(command, given.format(ours), TUNESMITH_CACHE=str(folder / "cache"))
+
+    assert (ran.code, ran.stderr) == (0, "")
+    name = "standard input" if given == "-" else given.format(ours)
+    assert (f"{name}: j is valid." if command == "validate" else "tunesmith validate JOB.YAML") in ran.stdout
 
 
 def test_every_source_is_looked_at_and_each_fault_has_its_place(folder: Path) -> None:
@@ -148,12 +171,43 @@ def test_too_few_rows_are_no_verdict_while_others_are_away(folder: Path) -> None
     assert checked(folder, datasets=[{"source": "file://few.jsonl"}]).code == 2
 
 
+def test_a_store_that_cannot_be_one_is_wrong(folder: Path) -> None:
+    """A folder is looked at and left as it is; a bucket may well be there where the job runs."""
+    ran = checked(folder, "--json", store={"uri": "file://rows.jsonl"})
+
+    assert ran.code == 2
+    assert problems(ran) == [("spec.store.uri", 11, "SpecInvalid")]
+    assert f"the store {folder}/rows.jsonl is a file; it must be a folder" in ran.stdout
+    assert checked(folder, store={"uri": "file://new"}).code == 0
+    assert not (folder / "new").exists()
+    away = checked(folder, store={"uri": "s3://bucket/prefix"})
+    assert away.code == 0
+    assert "not checked: spec.store.uri." in away.stdout
+
+
 def test_offline_only_the_manifest_is_looked_at(folder: Path) -> None:
     """Sources that are not there are not missed."""
     (folder / "rows.jsonl").unlink()
     ran = checked(folder, "--offline", "--json")
 
     assert (ran.code, json.loads(ran.stdout)["valid"]) == (0, True)
+    assert json.loads(ran.stdout)["notChecked"] == ["spec.model.source", "spec.datasets[0].source"]
+    assert "the manifest is valid; not checked: spec.model.source, spec.d" in checked(folder, "--offline").stdout
+    more = checked(
+        folder,
+        "--offline",
+        "--json",
+        model={"source": "file://model", "adapter": "file://adapter"},
+        evaluation={"dataset": {"source": "file://held-out.jsonl"}},
+        store={"uri": "file://store"},
+    )
+    assert json.loads(more.stdout)["notChecked"] == [
+        "spec.store.uri",
+        "spec.model.source",
+        "spec.model.adapter",
+        "spec.datasets[0].source",
+        "spec.evaluation.dataset.source",
+    ]
     assert checked(folder, "--offline", training={"method": "lora"}).code == 2
     assert checked(folder).code == 2
 

@@ -16,7 +16,7 @@ from tunesmith.cache import cache_dir
 from tunesmith.cores import usable_cores
 from tunesmith.gpu import nvidia_smi
 from tunesmith.llama_cpp.build import absent_prerequisites
-from tunesmith.llama_cpp.find import Candidate, candidates
+from tunesmith.llama_cpp.find import BUILD_COMMAND, Candidate, candidates
 from tunesmith.llama_cpp.tools import Origin
 
 GIB = 1 << 30
@@ -146,14 +146,16 @@ def tools_finding(looked_at: list[Candidate], absent: list[str]) -> Finding:
     named = next(candidate for candidate in looked_at if candidate.origin is Origin.ENVIRONMENT)
     problems = {str(c.origin): list(c.problems) for c in looked_at if c.problems}
     if named.problems:
-        detail = f"{named.folder} cannot be used: {'; '.join(named.problems)}"
+        why = "; ".join(named.problems)
+        absent_folder = named.folder is not None and not named.folder.is_dir()
+        detail = f"{Origin.ENVIRONMENT}: {why}" if absent_folder else f"{named.folder} cannot be used: {why}"
         return Finding("llama.cpp", Verdict.MISSING, detail, f"Unset {Origin.ENVIRONMENT}.", {"problems": problems})
     tools = next((candidate.tools for candidate in looked_at if candidate.tools), None)
     if tools:
         facts = {"build": str(tools.build), "folder": str(tools.folder), "origin": str(tools.origin)}
-        detail = f"{tools.build} in {tools.folder} ({tools.origin})"
+        detail = f"{tools.build} ({tools.origin})"
         return Finding("llama.cpp", Verdict.OK, detail, facts={**facts, "problems": problems})
-    build = "python -m tunesmith.llama_cpp builds them once (about 10 minutes on 2 cores)"
+    build = f"{BUILD_COMMAND} builds them once (about 10 minutes on 2 cores)"
     hint = f"apt-get install --yes {' '.join(absent)}; then {build}" if absent else build
     detail = "no tools: " + "; ".join(f"{origin}: {', '.join(found)}" for origin, found in problems.items())
     return Finding("llama.cpp", Verdict.MISSING, detail, hint, {"problems": problems})
@@ -194,7 +196,7 @@ def _disk(folder: Path) -> Finding:
 def disk_finding(folder: Path, free: int) -> Finding:
     """Whether `free` bytes are enough for `folder` to grow."""
     facts = {"folder": str(folder), "freeBytes": free}
-    detail = f"{free / GIB:.1f} GiB free for {folder}"
+    detail = f"{free / GIB:.1f} GiB free"
     if free >= LITTLE_DISK:
         return Finding("disk", Verdict.OK, detail, facts=facts)
     hint = "Free some, or put TUNESMITH_CACHE on another disk; 'tunesmith plan' says how much a job needs."

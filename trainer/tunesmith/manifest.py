@@ -1,6 +1,8 @@
 """From a manifest's text to a `FineTuneJob`, or to everything that is wrong with it."""
 
 import json
+import sys
+from dataclasses import dataclass
 from pathlib import Path as File
 from typing import Any
 
@@ -14,22 +16,46 @@ from tunesmith.problems import ManifestInvalid, Path, Problem, render, spell
 from tunesmith_api.sources import SOURCE_RULE
 from tunesmith_api.spec import API_VERSION, KIND, OBJECT_METADATA, FineTuneJob
 
-__all__ = ["ManifestInvalid", "Problem", "load_manifest", "parse_manifest", "render"]
+__all__ = ["ManifestInvalid", "ManifestText", "Problem", "load_manifest", "parse_manifest", "read_manifest", "render"]
+
+# As a file's name, what kubectl takes it for.
+STANDARD_INPUT = "-"
 
 
-def load_manifest(file: File) -> FineTuneJob:
-    """Reads a file that holds one FineTuneJob in YAML or JSON.
+@dataclass(frozen=True, slots=True)
+class ManifestText:
+    """A manifest as it was read: how messages name it, what it says, and the folder where its relative paths start."""
 
-    Raises ManifestInvalid with all problems and their lines where the file cannot be read or used.
+    name: str
+    text: str
+    folder: File
+
+
+def read_manifest(file: File) -> ManifestText:
+    """Reads a file, or standard input where it is called ``-``; once, since a pipe gives its text only once.
+
+    Relative paths start at the file's folder, at the working folder where the text comes through a pipe. Raises
+    ManifestInvalid where the file cannot be read.
     """
+    standard = str(file) == STANDARD_INPUT
+    name = "standard input" if standard else str(file)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = sys.stdin.buffer.read().decode() if standard else file.read_text(encoding="utf-8")
     except OSError as error:
         what = f"the file cannot be read: {error.strerror}"
-        raise ManifestInvalid([Problem("", what)], str(file), "Check the path.") from None
+        raise ManifestInvalid([Problem("", what)], name, "Check the path.") from None
     except UnicodeDecodeError:
-        raise ManifestInvalid([Problem("", "the file is no text in UTF-8")], str(file)) from None
-    return parse_manifest(text, str(file))
+        raise ManifestInvalid([Problem("", "the file is no text in UTF-8")], name) from None
+    folder = file.resolve().parent if not standard and file.is_file() else File.cwd()
+    return ManifestText(name, text, folder)
+
+
+def load_manifest(manifest: ManifestText) -> FineTuneJob:
+    """The one FineTuneJob that a text holds in YAML or JSON.
+
+    Raises ManifestInvalid with all problems and their lines where it holds none that can be used.
+    """
+    return parse_manifest(manifest.text, manifest.name)
 
 
 def parse_manifest(text: str, source: str = "") -> FineTuneJob:

@@ -3,9 +3,10 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,9 @@ from tunesmith.cli.terminal import terminal, visible
 from tunesmith.figures import interval, loss, megabytes, metric_of, number, score, with_error
 from tunesmith.json_lines import read_lines
 from tunesmith_api.failures import FailureClass, StageFailure
+
+if TYPE_CHECKING:
+    from tunesmith.doctor import Finding
 
 Finished = Annotated[Path, typer.Argument(help="The output folder of a finished run.", metavar="OUT")]
 _FINDING_STYLES = {"Ok": "green", "Note": "yellow", "Missing": "red"}
@@ -41,7 +45,7 @@ def show(out: Finished, as_json: Json = False) -> None:
 def compare(
     first: Annotated[Path, typer.Argument(help="One finished run.", metavar="OUT1")],
     second: Annotated[Path, typer.Argument(help="Another.", metavar="OUT2")],
-    answers: Annotated[int, typer.Option(help="How many answers to show side by side.")] = 5,
+    answers: Annotated[int, typer.Option(help="How many answers to show side by side.", min=0)] = 5,
     as_json: Json = False,
 ) -> None:
     """Show figures and answers of two runs side by side.
@@ -58,8 +62,12 @@ def compare(
     if not pairs:
         console.print(NOT_COMPARABLE, style="yellow", soft_wrap=True)
     for pair in pairs[:answers]:
-        console.rule(visible(pair["prompt"][:100]), align="left")
-        table = Table.grid(padding=(0, 2), expand=True)
+        prompt = visible(pair["prompt"][:100])
+        if console.is_terminal:
+            console.rule(prompt, align="left")
+        else:
+            console.print(f"--- {prompt}")
+        table = Table.grid(padding=(0, 2), expand=console.is_terminal)
         table.add_row(*(visible(pair[name] or "-") for name in ("first", "second")))
         console.print(table)
 
@@ -76,13 +84,20 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps(report.to_json_dict(), indent=1) + "\n")
     else:
-        table = Table(box=None, pad_edge=False, show_header=False)
+        console = terminal()
         for finding in report.findings:
-            verdict = Text(finding.verdict.value.lower(), style=_FINDING_STYLES[finding.verdict.value])
-            table.add_row(verdict, finding.subject, finding.detail, finding.hint)
-        terminal().print(table)
+            _tell_finding(finding, console)
     if not report.ready:
         raise typer.Exit(FAILED)
+
+
+def _tell_finding(finding: "Finding", console: Console) -> None:
+    """A folder and a cure on lines of their own, never cut: they are there to be copied."""
+    verdict = Text(f"{finding.verdict.value.lower():<8} ", style=_FINDING_STYLES[finding.verdict.value])
+    console.print(verdict + Text(f"{finding.subject}: {finding.detail}"), soft_wrap=True)
+    for line in (finding.facts.get("folder"), finding.hint):
+        if line:
+            console.print(f"{'':9}{line}", soft_wrap=True)
 
 
 def read_report(folder: Path) -> dict[str, Any]:

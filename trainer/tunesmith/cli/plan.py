@@ -1,6 +1,7 @@
 """``tunesmith plan``: what would run, with every setting and where it came from; nothing runs."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.cli.notes import notes_on
-from tunesmith.cli.run import Manifest, Namespace, StoreUri
+from tunesmith.cli.options import Manifest, Namespace, StoreUri, given_path
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import duration
 from tunesmith.cores import usable_cores
 from tunesmith.figures import megabytes
 from tunesmith.local.job import LocalJob, Wanted, open_job
-from tunesmith.manifest import load_manifest
+from tunesmith.local.places import refuse_unwritable
+from tunesmith.manifest import load_manifest, read_manifest
+from tunesmith.processor import cpu_flags, native_bf16
 from tunesmith.resolve.uri import Scheme, local_path, parse_source
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.estimates import Estimate, Known, estimate
@@ -27,7 +30,14 @@ from tunesmith_api.stages import Stage
 _JSONL = (".jsonl", ".ndjson")
 Json = Annotated[bool, typer.Option("--json", help="Write the plan as JSON.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The folder that a run would go on in. [default: ./NAME]")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="The folder that a run would go on in. [default: ./NAME]",
+        parser=given_path,
+        metavar="<path>",
+    ),
 ]
 
 
@@ -43,15 +53,17 @@ def plan(
     Example: `tunesmith plan job.yaml`
     """
     # As `run` does: what its folder remembers decides what is pinned, which keys hold, and what is refused.
-    folder = output or Path(load_manifest(manifest).metadata.name)
-    local = open_job(Wanted(manifest, folder, store, namespace))
+    text = read_manifest(manifest)
+    folder = output or Path(load_manifest(text).metadata.name)
+    refuse_unwritable("the output folder", folder)
+    local = open_job(Wanted(text, folder, store, namespace))
     resolved = local.record.resolved
     assert resolved is not None  # noqa: S101  # open_job resolves
     values = resolve_settings(local.job.metadata.name, local.job.spec, resolved)
     types = tuple(type_.value for type_ in local.job.spec.quantizations)
     there = {stage.name: _in_store(local, stage.name) for stage in local.plan.stages}
     left = tuple(name for name, found in there.items() if not found)
-    known = Known(rows=_rows_here(resolved, manifest.resolve().parent), left=left)
+    known = Known(rows=_rows_here(resolved, text.folder), left=left, bf16=native_bf16(cpu_flags()))
     expected = estimate(resolved, values.train, values.baseline, types, known)
     settings = settings_table(local.written, local.job.spec, resolved)
     notes = notes_on(local.job, trains=Stage.TRAIN in left)
@@ -63,8 +75,17 @@ def plan(
     # A line of its own: a table's title is folded to the table's width, and a path could not be copied.
     console.print(f"Stages (store: {local.site.location.uri})", soft_wrap=True)
     console.print(_stages(local, there), _settings(settings), _estimates(local, expected, there))
-    for note in notes:
-        console.print(f"\n{note}", soft_wrap=True)
+    for line in (*notes, *_rows_unread(there, manifest)):
+        console.print(f"\n{line}", soft_wrap=True)
+
+
+def _rows_unread(there: dict[str, bool], manifest: Path) -> tuple[str, ...]:
+    """A sentence where nobody has looked at the rows yet."""
+    if there[Stage.PREPARE]:
+        return ()
+    # A pipe has been read to its end: its name would find nothing.
+    named = shlex.quote(str(manifest)) if manifest.is_file() else "JOB.YAML"
+    return (f"Rows were not looked at: tunesmith validate {named}",)
 
 
 def _in_store(local: LocalJob, name: str) -> bool:
@@ -91,21 +112,22 @@ def _rows_here(resolved: Resolved, base: Path) -> int | None:
 
 def _stages(local: LocalJob, there: dict[str, bool]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("stage", "after", "key", ""):
-        table.add_column(name)
+    for name in ("stage", "key", "", "after"):
+        table.add_column(name, no_wrap=name != "after", overflow="fold")
     for stage in local.plan.stages:
         state = Text("in the store", style="green") if there[stage.name] else "will run"
-        table.add_row(stage.name, ", ".join(stage.needs), stage.key[:12], state)
+        table.add_row(stage.name, stage.key[:12], state, ", ".join(stage.needs))
     return table
 
 
 def _settings(settings: tuple[Setting, ...]) -> Table:
     table = Table(box=None, title="\nSettings", title_justify="left", pad_edge=False)
-    for name in ("field below spec", "value", "from"):
-        table.add_column(name, overflow="fold")
+    # The value last: it may be a long prompt, and would push what stands behind it out of sight.
+    for name in ("field below spec", "from", "value"):
+        table.add_column(name, no_wrap=name not in ("from", "value"), overflow="fold")
     for setting in settings:
         value = setting.value if isinstance(setting.value, str) else json.dumps(setting.value)
-        table.add_row(setting.path, value, setting.origin)
+        table.add_row(setting.path, setting.origin, value)
     return table
 
 
@@ -118,7 +140,7 @@ def _estimates(local: LocalJob, expected: Estimate, there: dict[str, bool]) -> T
     table.add_row("tokens to train on", f"{expected.train_tokens:,}")
     cores = usable_cores()
     done = all(there.values())
-    left = "0s (nothing is left to do)" if done else duration(expected.seconds / cores)
+    left = "0s (nothing is left to do)" if done else f"about {duration(expected.seconds / cores)}"
     trains = Stage.TRAIN in there and not there[Stage.TRAIN]
     faster = "; less on the GPU that training asks for" if trains and local.job.spec.training.gpu is not None else ""
     table.add_row(f"time left on this machine's {cores} cores", left + faster)

@@ -9,12 +9,15 @@ from rich.text import Text
 
 from tunesmith.figures import interval, loss, megabytes, metric_of, number, score, share, with_error
 
+# Judged on windows of text; the others that have an error bar are judged on held-out prompts (tunesmith_api/gates.py).
+_ON_WINDOWS = {"maxPerplexityIncrease", "maxLogPerplexityIncrease", "maxKLDivergence", "minSameTop"}
 _STYLES = {"Passed": "green", "Failed": "red", "Inconclusive": "yellow"}
 
 
 def summary(report: Mapping[str, Any]) -> RenderableType:
     """Files with their figures and verdicts, and base against tuned."""
-    return Group(files_table(report), evaluation_table(report), _training_line(report))
+    said = [Text(line, style="yellow") for line in inconclusive(report)]
+    return Group(files_table(report), *said, evaluation_table(report), _training_line(report))
 
 
 def files_table(report: Mapping[str, Any]) -> Table:
@@ -55,6 +58,25 @@ def failed_gates(report: Mapping[str, Any]) -> list[str]:
         if reasons:
             sentences.append(f"{name} {what}: {', '.join(reasons)}")
     return sentences
+
+
+def inconclusive(report: Mapping[str, Any]) -> list[str]:
+    """What it means that a file, or the tuned model itself, is Inconclusive, and what would change it."""
+    judged = [file["gates"] for file in report["files"] if file["verdict"] == "Inconclusive"]
+    gates = [
+        gate for each in (*judged, report.get("gates") or []) for gate in each if gate["verdict"] == "Inconclusive"
+    ]
+    spanning = {gate["name"] for gate in gates if gate.get("value") is not None}
+    absent = dict.fromkeys(gate["name"] for gate in gates if gate.get("value") is None)
+    lines = []
+    if spanning:
+        windows = ["evaluation.chunks"] if spanning & _ON_WINDOWS else []
+        prompts = ["evaluation.prompts (no more than are held out)"] if spanning - _ON_WINDOWS else []
+        more = " and ".join(windows + prompts)
+        lines.append(f"Inconclusive: the error bar spans the threshold; it fails nothing. More {more} narrow it.")
+    if absent:
+        lines.append(f"Inconclusive: not measured: {', '.join(absent)}; it fails nothing.")
+    return lines
 
 
 def _measured(gate: Mapping[str, Any]) -> str:

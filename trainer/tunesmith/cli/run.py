@@ -19,6 +19,7 @@ from tunesmith import published_names
 from tunesmith.cli.ending import Outcome, failure_of_gates, failure_of_run, gates_in_short, outcome_of_error
 from tunesmith.cli.errors import tell
 from tunesmith.cli.notes import notes_on
+from tunesmith.cli.options import Manifest, Namespace, StoreUri, given_path
 from tunesmith.cli.report import failed_gates, summary
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import board_of, duration, json_lines, showing
@@ -28,14 +29,16 @@ from tunesmith.local.job import LocalJob, Wanted, begin, held, open_job, refuse_
 from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Run
 from tunesmith.local.scratch import working_in
-from tunesmith.manifest import load_manifest
+from tunesmith.manifest import load_manifest, read_manifest
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import Failure, Stage, failure_of
 
-Manifest = Annotated[Path, typer.Argument(help="The FineTuneJob to carry out.", metavar="JOB.YAML")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The folder for the result. [default: ./NAME]")]
-StoreUri = Annotated[str | None, typer.Option("--store", help="Where artifacts live: a folder or s3://bucket/prefix.")]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace within the store.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="The folder for the result. [default: ./NAME]", parser=given_path, metavar="<path>"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write events as lines of JSON.")]
 
 
@@ -52,8 +55,8 @@ def run(
 
     Example: `tunesmith run examples/quickstart.yaml --output out/`
     """
-    wanted = Wanted(manifest, output, store, namespace)
     try:
+        wanted = Wanted(read_manifest(manifest), output, store, namespace)
         outcome = _run(wanted, terminal(stderr=as_json), as_json=as_json)
     except BaseException as error:
         # Whatever it was: a program is told that nothing more will come.

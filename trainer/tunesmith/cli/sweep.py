@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from tunesmith.cache import cache_dir
-from tunesmith.cli.run import Namespace, StoreUri
+from tunesmith.cli.options import Namespace, StoreUri
 from tunesmith.cli.terminal import terminal
 from tunesmith.local.job import Wanted, store_location
+from tunesmith.local.places import refuse_store
 from tunesmith.local.scratch import sweep_cache
-from tunesmith.manifest import load_manifest
+from tunesmith.manifest import load_manifest, read_manifest
 from tunesmith.secrets import secrets_root
 from tunesmith.store import open_store
 from tunesmith.store.address import absolute_address
@@ -45,7 +46,9 @@ def gc(  # noqa: PLR0913, PLR0917  # each is an option of the command
     """
     location = _location(manifest, store, namespace, endpoint)
     now, cache = datetime.now(UTC), cache_dir()
-    swept = sweep(open_store(location, secrets_root()), location.namespace, now, dry_run=dry_run)
+    store_there = open_store(location, secrets_root())
+    refuse_store(store_there, writes=False)
+    swept = sweep(store_there, location.namespace, now, dry_run=dry_run)
     left = sweep_cache(cache, now, dry_run=dry_run)
     names = [item.name for item in swept.removed]
     folders = [item.path.relative_to(cache).as_posix() for item in left]
@@ -65,6 +68,7 @@ def gc(  # noqa: PLR0913, PLR0917  # each is an option of the command
 def _location(manifest: Path | None, store: str | None, namespace: str | None, endpoint: str | None) -> StoreLocation:
     """The store that a manifest names, with its Secrets and region; else the one of the call, else the default."""
     if manifest is not None:
-        return store_location(load_manifest(manifest), Wanted(manifest, None, store, namespace))
+        text = read_manifest(manifest)
+        return store_location(load_manifest(text), Wanted(text, None, store, namespace))
     uri = absolute_address(store, Path.cwd()) if store else str(cache_dir() / "store")
     return StoreLocation(uri=uri, endpoint=endpoint, namespace=namespace or "default")

@@ -4,25 +4,27 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
 from tunesmith.cli.errors import WRONG, tell
 from tunesmith.cli.notes import notes_on
+from tunesmith.cli.options import Manifest
 from tunesmith.cli.rows import check_rows
-from tunesmith.cli.run import Manifest
 from tunesmith.cli.terminal import terminal
 from tunesmith.kubernetes_yaml import read_documents
 from tunesmith.local.job import Wanted, source_access, store_location
-from tunesmith.manifest import ManifestInvalid, load_manifest, render
+from tunesmith.local.places import refuse_store
+from tunesmith.manifest import ManifestInvalid, ManifestText, load_manifest, read_manifest, render
 from tunesmith.problems import Path as Field
 from tunesmith.problems import Problem, spell
 from tunesmith.resolve import Fetched, SourceAbsent, resolve_adapter, resolve_dataset, resolve_model
 from tunesmith.resolve.uri import Scheme
+from tunesmith.store import open_store
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import Dataset, FineTuneJob
+from tunesmith_api.stages import StoreLocation
 
 Json = Annotated[bool, typer.Option("--json", help="Write the problems as JSON.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Look at the manifest only, not at its sources.")]
@@ -52,17 +54,17 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
     console = terminal(stderr=as_json)
     looked = _Looked()
     try:
-        job = load_manifest(manifest)
+        text = read_manifest(manifest)
+        job = load_manifest(text)
     except ManifestInvalid as error:
         if not as_json:
             tell(error, console)
         looked.problems += error.problems
     else:
-        if not offline:
-            looked = _look(job, manifest)
+        looked = _Looked(unchecked=[spell(place) for place in _places(job)]) if offline else _look(job, text)
         looked.notes += notes_on(job)
         if looked.problems and not as_json:
-            console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True)
+            console.print(render(tuple(looked.problems), text.name), soft_wrap=True)
     if as_json:
         problems = [vars_of(problem) for problem in looked.problems]
         told = {"valid": not problems, "problems": problems, "notes": looked.notes, "notChecked": looked.unchecked}
@@ -75,7 +77,7 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
     if not as_json:
         said = f"the manifest is valid; not checked: {', '.join(looked.unchecked)}"
         said = said if looked.unchecked else f"{job.metadata.name} is valid"
-        console.print(f"{manifest}: {said}.", soft_wrap=True)
+        console.print(f"{text.name}: {said}.", soft_wrap=True)
 
 
 def vars_of(problem: object) -> dict[str, object]:
@@ -113,6 +115,15 @@ class _Looked:
                 raise
         return None
 
+    def store(self, location: StoreLocation) -> None:
+        """Whether the manifest's store can be one; a bucket is left to the job, which may have other credentials."""
+        place: Field = ("spec", "store", "uri")
+        if location.uri.startswith(f"{Scheme.S3}://"):
+            self.notes.append(f"Not checked from here: the store {location.uri}.")
+            self.unchecked.append(spell(place))
+        else:
+            self.at(place, location.uri, lambda: refuse_store(open_store(location)))
+
     def wrong(self, place: Field, what: str, right: str = "") -> None:
         """One more problem, with the line of the field or, where it is absent, of what holds it."""
         known = (self.lines.get(place[:end]) for end in range(len(place), 0, -1))
@@ -120,19 +131,34 @@ class _Looked:
         self.problems.append(Problem(spell(place), what, right, line))
 
 
-def _look(job: FineTuneJob, manifest: Path) -> _Looked:
+def _datasets(job: FineTuneJob) -> dict[Field, Dataset]:
+    datasets: dict[Field, Dataset] = {("spec", "datasets", at): each for at, each in enumerate(job.spec.datasets)}
+    if job.spec.evaluation.dataset is not None:
+        datasets["spec", "evaluation", "dataset"] = job.spec.evaluation.dataset
+    return datasets
+
+
+def _places(job: FineTuneJob) -> list[Field]:
+    """The fields whose values name something outside of the manifest."""
+    places: list[Field] = [] if job.spec.store is None else [("spec", "store", "uri")]
+    places.append(("spec", "model", "source"))
+    if job.spec.model.adapter is not None:
+        places.append(("spec", "model", "adapter"))
+    return places + [(*place, "source") for place in _datasets(job)]
+
+
+def _look(job: FineTuneJob, manifest: ManifestText) -> _Looked:
     """Each source by itself: one that is away keeps nobody from seeing what is wrong with the others."""
-    looked = _Looked(read_documents(manifest.read_text(encoding="utf-8"))[0].lines)
+    looked = _Looked(read_documents(manifest.text)[0].lines)
     access = source_access(manifest, store_location(job, Wanted(manifest)))
+    if job.spec.store is not None:
+        looked.store(store_location(job, Wanted(manifest)))
     named = job.spec.model
     model = looked.at(("spec", "model", "source"), named.source, lambda: resolve_model(named, access))
     if named.adapter is not None:
         looked.at(("spec", "model", "adapter"), named.adapter, lambda: resolve_adapter(named, access))
-    datasets: dict[Field, Dataset] = {("spec", "datasets", at): each for at, each in enumerate(job.spec.datasets)}
-    if job.spec.evaluation.dataset is not None:
-        datasets["spec", "evaluation", "dataset"] = job.spec.evaluation.dataset
     fetched: dict[Field, Fetched] = {}
-    for place, dataset in datasets.items():
+    for place, dataset in _datasets(job).items():
         found = looked.at((*place, "source"), dataset.source, lambda dataset=dataset: resolve_dataset(dataset, access))  # type: ignore[misc]
         if found is not None:
             fetched[place] = found

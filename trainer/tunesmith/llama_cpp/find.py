@@ -1,7 +1,9 @@
 """From this machine to one whole set of llama.cpp's tools, or to the reasons why there is none."""
 
 import os
+import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from tunesmith_api.failures import FailureClass, StageFailure
 
 # A set that does not say which build it is can still be used; provenance then says so.
 UNKNOWN_BUILD = Build(0, "unknown")
+# With this very interpreter: another one, outside of the environment, does not know the package.
+BUILD_COMMAND = f"{shlex.quote(sys.executable)} -m tunesmith.llama_cpp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def find_tools() -> Tools:
     raise StageFailure(
         FailureClass.TOOLS_MISSING,
         f"llama.cpp's tools are neither on PATH{why} nor in {built_folder()}",
-        "Build them once: python -m tunesmith.llama_cpp (about 10 minutes on 2 cores). Or name a folder that has "
+        f"Build them once: {BUILD_COMMAND} (about 10 minutes on 2 cores). Or name a folder that has "
         f"them in {Origin.ENVIRONMENT}.",
     )
 

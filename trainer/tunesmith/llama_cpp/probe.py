@@ -43,6 +43,8 @@ def parse_build(version_text: str) -> Build | None:
 
 def shortcomings(folder: Path) -> list[str]:
     """What `folder` lacks to be used by us: sentences, empty when it has everything."""
+    if not folder.is_dir():
+        return [f"there is no folder {folder}"]
     if missing := missing_files(folder):
         return [f"{part} is not there" for part in missing]
     found = []

@@ -11,9 +11,10 @@ from tunesmith.cache import cache_dir
 from tunesmith.cel import violations
 from tunesmith.gpu import has_gpu
 from tunesmith.local.disk import refuse_small_disks, space_of
+from tunesmith.local.places import refuse_store, refuse_unwritable
 from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Site, stages_at_once
-from tunesmith.manifest import load_manifest
+from tunesmith.manifest import ManifestText, load_manifest
 from tunesmith.published_names import OWN_FOLDER
 from tunesmith.resolve import Access, resolve
 from tunesmith.secrets import secrets_root
@@ -34,7 +35,7 @@ from tunesmith_api.stages import JobReference, Stage, StoreLocation
 class Wanted:
     """What a command was called with."""
 
-    manifest: Path
+    manifest: ManifestText
     output: Path | None = None
     store: str | None = None
     namespace: str | None = None
@@ -59,6 +60,8 @@ def open_job(wanted: Wanted) -> LocalJob:
     job = load_manifest(wanted.manifest)
     written = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     location = store_location(job, wanted)
+    store = open_store(location, secrets_root())
+    refuse_store(store)
     # --store moves the artifacts, not the sources: these stay where the manifest says.
     access = source_access(wanted.manifest, store_location(job, Wanted(wanted.manifest)))
     record = recorded(wanted.output, Record(manifest=written, store=location.uri, namespace=location.namespace))
@@ -66,7 +69,7 @@ def open_job(wanted: Wanted) -> LocalJob:
         record = _anew(record, written, resolve(job.spec, access))
     resolved = record.resolved
     assert resolved is not None  # noqa: S101  # just pinned
-    artifacts = Artifacts(open_store(location, access.secrets), location.namespace)
+    artifacts = Artifacts(store, location.namespace)
     plan = make_plan(job.metadata.name, job.spec, resolved, record.recorded_keys())
     record = _still_true(record.model_copy(update={"manifest": written}), plan, artifacts)
     site = Site(
@@ -94,7 +97,7 @@ def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
         uri = absolute_address(wanted.store, Path.cwd()) if wanted.store else str(cache_dir() / "store")
         return StoreLocation(uri=uri, namespace=namespace)
     return StoreLocation(
-        uri=absolute_address(store.uri, _folder_of(wanted.manifest)),
+        uri=absolute_address(store.uri, wanted.manifest.folder),
         endpoint=store.endpoint,
         region=store.region,
         secret=None if store.secret_ref is None else store.secret_ref.name,
@@ -103,20 +106,15 @@ def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
     )
 
 
-def source_access(manifest: Path, location: StoreLocation) -> Access:
+def source_access(manifest: ManifestText, location: StoreLocation) -> Access:
     """How a local run reaches its sources: paths from the manifest's folder, S3 as the store's."""
     return Access(
-        _folder_of(manifest),
+        manifest.folder,
         secrets_root(),
         endpoint=location.endpoint,
         region=location.region,
         ca_secret=location.ca_secret,
     )
-
-
-def _folder_of(manifest: Path) -> Path:
-    """Where relative paths in a manifest start."""
-    return manifest.resolve().parent
 
 
 def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: Access) -> dict[str, Any]:
@@ -213,6 +211,7 @@ def _still_true(record: Record, plan: Plan, artifacts: Artifacts) -> Record:
 @contextmanager
 def held(output: Path) -> Iterator[None]:
     """Keep a second run out of an output folder; `SpecInvalid` if one is in it, or no folder can be made there."""
+    refuse_unwritable("the output folder", output)
     folder = output / OWN_FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,11 @@ import logging
 import subprocess
 import sys
 
+from tunesmith.processor import cpu_flags, native_bf16
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import TrainExecution
-from tunesmith_trainer.engines.host import available_memory, cpu_flags
-from tunesmith_trainer.engines.precision import Device, native_bf16
+from tunesmith_trainer.engines.host import available_memory
+from tunesmith_trainer.engines.precision import Device
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What this machine gives the process - CPUs, memory, number formats - read from the kernel's own files."""
+"""What this machine gives the process - CPUs, memory - read from the kernel's own files."""
 
 import os
 import platform
@@ -44,15 +44,6 @@ def peak_memory() -> int:
     """The largest resident size of this process so far, in bytes (getrusage gives KiB on Linux, bytes on macOS)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024
-
-
-def cpu_flags(proc: Path = _PROC) -> frozenset[str]:
-    """The CPU's features as /proc/cpuinfo names them ("flags" on x86, "Features" on Arm); empty where unreadable."""
-    for line in (_text(proc / "cpuinfo") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip().lower() in ("flags", "features"):
-            return frozenset(value.lower().split())
-    return frozenset()
 
 
 def _meminfo(proc: Path, name: str) -> int | None:

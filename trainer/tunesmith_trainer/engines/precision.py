@@ -1,15 +1,9 @@
 """In which number format the weights are held and computed with, from the method and what the device can do."""
 
-import platform
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 
 from tunesmith_api.training import Method
-
-# Number formats that multiply in hardware; without one, torch emulates bf16 and is many times slower (P77).
-_NATIVE_BF16_X86 = frozenset({"amx_bf16", "avx512_bf16"})
-_NATIVE_BF16_ARM = frozenset({"bf16"})
 
 
 class Device(StrEnum):
@@ -30,12 +24,6 @@ class Precision:
 
     weights: str
     autocast: bool = False
-
-
-def native_bf16(flags: AbstractSet[str], machine: str | None = None) -> bool:
-    """Whether this CPU multiplies bf16 in hardware, from its flags in /proc/cpuinfo."""
-    arm = (machine or platform.machine()).lower() in ("aarch64", "arm64")
-    return bool(flags & (_NATIVE_BF16_ARM if arm else _NATIVE_BF16_X86))
 
 
 def precision(method: Method, device: Device, bf16: bool) -> Precision:

@@ -1,0 +1,48 @@
+"""What is said under a report's table."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cli import called
+
+
+def shown(folder: Path, verdict: str, *gates: tuple[str, str, float | None]) -> str:
+    """What `show` says of a run with one file of these gates (name, verdict, value)."""
+    judged = [{"name": name, "verdict": said, "value": value, "threshold": 0.1} for name, said, value in gates]
+    file = {"name": "j-Q8_0.gguf", "type": "Q8_0", "bytes": 10**6, "figures": {}, "published": True}
+    report = {"job": "j", "verdict": verdict, "files": [file | {"verdict": verdict, "gates": judged}]}
+    (folder / "report.json").write_text(json.dumps(report))
+    ran = called("show", folder)
+    assert ran.code == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("gates", "more"),
+    [
+        (["maxScoreDrop"], "evaluation.prompts (no more than are held out)"),
+        (["maxLogPerplexityIncrease", "minSameTop"], "evaluation.chunks"),
+        (
+            ["maxKLDivergence", "maxLossIncrease"],
+            "evaluation.chunks and evaluation.prompts (no more than are held out)",
+        ),
+    ],
+)
+def test_inconclusive_is_explained_with_what_narrows_it(tmp_path: Path, gates: list[str], more: str) -> None:
+    """Once for all files, by what the gates are measured on."""
+    line = f"Inconclusive: the error bar spans the threshold; it fails nothing. More {more} narrow it."
+    judged: Any = [(name, "Inconclusive", 0.05) for name in gates]
+
+    assert shown(tmp_path, "Inconclusive", *judged).count(line) == 1
+
+
+def test_what_was_not_measured_has_no_error_bar(tmp_path: Path) -> None:
+    """Nor is anything said of what passed."""
+    said = shown(tmp_path, "Inconclusive", ("maxScoreDrop", "Inconclusive", None))
+
+    assert "Inconclusive: not measured: maxScoreDrop; it fails nothing." in said
+    assert "error bar" not in said
+    assert "Inconclusive" not in shown(tmp_path, "Passed", ("maxScoreDrop", "Passed", 0.0))
