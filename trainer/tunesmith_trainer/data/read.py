@@ -110,10 +110,8 @@ def _lines_or_object(line: bytes, only: bool, named: Container | None) -> Contai
     return Container.JSON if wraps and "conversations" not in first else Container.JSONL
 
 
-def _unreadable(path: Path, what: str) -> StageFailure:
-    return StageFailure(
-        FailureClass.DATASET_INVALID, f"the dataset's file {path.name} {what}", hint=f"Readable are {READABLE}."
-    )
+def _unreadable(path: Path, what: str, hint: str = f"Readable are {READABLE}.") -> StageFailure:
+    return StageFailure(FailureClass.DATASET_INVALID, f"the dataset's file {path.name} {what}", hint)
 
 
 def _jsonl(path: Path) -> Iterator[Row | Problem]:
@@ -171,11 +169,12 @@ def _json(path: Path) -> Iterator[Row | Problem]:
 
 
 def _csv(path: Path) -> Iterator[Row | Problem]:
-    with path.open("r", encoding="utf-8-sig", newline="") as file:
+    # A byte that is not UTF-8 becomes half of a surrogate pair, so that the line that it stands on can be told.
+    with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(file)
         # The limit is the process's own; the module's default of 128 KiB would refuse long answers.
         csv.field_size_limit(MAX_ROW_BYTES)
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        reader = csv.reader(_utf8_lines(path, file), delimiter=delimiter, strict=True)
         try:
             header = next(reader)
             if len(set(header)) != len(header):
@@ -185,9 +184,26 @@ def _csv(path: Path) -> Iterator[Row | Problem]:
                 if values:
                     yield _csv_row(Place(path.name, line), header, values)
                 line = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError) as error:
-            # What follows a broken quote or byte cannot be told apart into rows any more.
+        except csv.Error as error:
+            # What follows a broken quote cannot be told apart into rows any more.
             raise _unreadable(path, f"cannot be read after line {reader.line_num}: {error}") from error
+
+
+def _utf8_lines(path: Path, lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a CSV; raises DatasetInvalid at the first that is not UTF-8.
+
+    What saves one line in another encoding saves all so: with onInvalidRows: Drop the rows without an accent would be
+    left, and nobody told.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.isascii():
+            try:
+                line.encode()
+            except UnicodeEncodeError as error:
+                byte = len(line[: error.start].encode()) + 1
+                what = f"is not UTF-8: line {number}, byte {byte} of the line"
+                raise _unreadable(path, what, "Save it as UTF-8 (Excel: 'CSV UTF-8').") from None
+        yield line
 
 
 def _delimiter(file: io.TextIOBase) -> str:
