@@ -12,6 +12,7 @@ from support.hub import serving_hub
 from support.runs import Ran, tunesmith
 from support.tiny_sources import MODEL, ROWS, write_sources
 from tunesmith.cli.app import app
+from tunesmith_api.failures import FailureClass, StageFailure
 
 
 @pytest.fixture
@@ -194,3 +195,22 @@ def test_a_check_that_fails_is_no_fault_of_the_manifest(folder: Path, error: str
 
     assert ran.code == code, ran.stdout + ran.stderr
     assert said in ran.stdout + ran.stderr
+
+
+def test_a_program_gets_its_object_where_a_check_fails_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found before is not lost with it, and an unfinished check calls nothing valid."""
+
+    def fails(*_: object) -> None:
+        raise StageFailure(FailureClass.INTERNAL, "a defect")
+
+    monkeypatch.setattr("tunesmith.cli.validate.check_rows", fails)
+    told = json.loads((ran := checked(folder, "--json")).stdout)
+
+    assert (ran.code, told["valid"], told["problems"]) == (1, False, [])
+    assert told["notChecked"] == ["spec.datasets"]
+    assert (told["failure"]["class"], told["failure"]["message"]) == ("Internal", "a defect")
+    assert "Internal: a defect" in ran.stderr
+
+    (folder / "model" / "config.json").unlink()
+    assert checked(folder).code == 2
+    assert json.loads(checked(folder, "--json").stdout)["problems"][0]["path"] == "spec.model.source"

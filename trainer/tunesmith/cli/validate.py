@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from tunesmith.cli.errors import WRONG, tell
+from tunesmith.cli.errors import WRONG, exit_code, tell
 from tunesmith.cli.rows import check_rows
 from tunesmith.cli.run import Manifest
 from tunesmith.cli.terminal import terminal
@@ -22,6 +22,7 @@ from tunesmith.resolve import Fetched, SourceAbsent, resolve_adapter, resolve_da
 from tunesmith.resolve.uri import Scheme
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import Dataset, FineTuneJob
+from tunesmith_api.stages import failure_of
 
 Json = Annotated[bool, typer.Option("--json", help="Write the problems as JSON.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Look at the manifest only, not at its sources.")]
@@ -48,29 +49,36 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
 
     Example: `tunesmith validate job.yaml`
     """
-    console = terminal(stderr=as_json)
-    looked = _Looked()
+    looked, job = _Looked(), None
     try:
         job = load_manifest(manifest)
     except ManifestInvalid as error:
         if not as_json:
-            tell(error, console)
+            tell(error, terminal())
         looked.problems += error.problems
     else:
         if not offline:
             looked = _look(job, manifest)
-        if looked.problems and not as_json:
-            console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True)
     if as_json:
-        problems = [vars_of(problem) for problem in looked.problems]
-        told = {"valid": not problems, "problems": problems, "notes": looked.notes, "notChecked": looked.unchecked}
-        sys.stdout.write(json.dumps(told) + "\n")
-    else:
-        for note in looked.notes:
-            console.print(note, soft_wrap=True)
+        sys.stdout.write(json.dumps(looked.to_json_dict()) + "\n")
+    elif job is not None:
+        _tell(looked, job, manifest)
+    if looked.failure is not None:
+        tell(looked.failure, terminal(stderr=True))
     if looked.problems:
         raise typer.Exit(WRONG)
-    if not as_json:
+    if looked.failure is not None:
+        raise typer.Exit(exit_code(looked.failure))
+
+
+def _tell(looked: "_Looked", job: FineTuneJob, manifest: Path) -> None:
+    """For a person: what is wrong, what there is to say, and whether the manifest is valid."""
+    console = terminal()
+    if looked.problems:
+        console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True)
+    for note in looked.notes:
+        console.print(note, soft_wrap=True)
+    if looked.valid:
         said = f"the manifest is valid; not checked: {', '.join(looked.unchecked)}"
         said = said if looked.unchecked else f"{job.metadata.name} is valid"
         console.print(f"{manifest}: {said}.", soft_wrap=True)
@@ -85,13 +93,29 @@ def vars_of(problem: object) -> dict[str, object]:
 class _Looked:
     """What was found wrong, what there is to say beside it, and fields that could not be looked at from here.
 
-    `lines` are the manifest's, by field.
+    `lines` are the manifest's, by field; `failure` is what kept a check from its end and is no fault of the manifest.
     """
 
     lines: dict[Field, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    failure: StageFailure | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is wrong with what could be looked at."""
+        return not self.problems and self.failure is None
+
+    def to_json_dict(self) -> dict[str, object]:
+        """What `validate --json` writes."""
+        return {
+            "valid": self.valid,
+            "problems": [vars_of(problem) for problem in self.problems],
+            "notes": self.notes,
+            "notChecked": self.unchecked,
+            "failure": None if self.failure is None else failure_of(self.failure).to_json_dict(),
+        }
 
     def at(self, place: Field, uri: str, look: Callable[[], _Found]) -> _Found | None:
         """What `look` finds at a source, None where it is wrong or cannot be looked at from here."""
@@ -108,7 +132,8 @@ class _Looked:
                 self.notes.append(f"Not checked from here: {error.message}. {error.hint}")
                 self.unchecked.append(spell(place))
             else:
-                raise
+                self.failure = self.failure or error
+                self.unchecked.append(spell(place))
         return None
 
     def wrong(self, place: Field, what: str, right: str = "") -> None:
