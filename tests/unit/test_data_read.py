@@ -3,6 +3,7 @@
 import csv
 import json
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -183,6 +184,34 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name_and_the_reason(
 
     assert caught.value.failure is FailureClass.DATASET_INVALID
     assert name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "said"),
+    [
+        ("rows.xlsx", ("anything",), "is a spreadsheet"),
+        ("rows.data", ("[Content_Types].xml", "xl/workbook.xml"), "is a spreadsheet"),
+        ("rows.data", ("mimetype",), "is a spreadsheet"),
+        ("rows.zip", ("rows.jsonl",), "compressed with zip: unpack it first"),
+    ],
+)
+def test_a_spreadsheet_is_told_from_an_archive(tmp_path: Path, name: str, entries: tuple[str, ...], said: str) -> None:
+    """Unpacking a spreadsheet would help nobody."""
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        for entry in entries:
+            archive.writestr(entry, "application/vnd.oasis.opendocument.spreadsheet" if entry == "mimetype" else "x")
+
+    with pytest.raises(StageFailure, match=said) as caught:
+        container_of(tmp_path / name)
+    assert ("CSV UTF-8" in caught.value.message) == ("spreadsheet" in said)
+
+
+def test_a_spreadsheet_of_old_is_told_by_its_name(tmp_path: Path) -> None:
+    """Its container holds documents of other kinds too."""
+    (tmp_path / "rows.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+
+    with pytest.raises(StageFailure, match="is a spreadsheet"):
+        container_of(tmp_path / "rows.xls")
 
 
 def test_how_a_csv_of_another_encoding_is_saved_is_said(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ DatasetInvalid. At most one row and one buffer are in memory (Parquet: one batch
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +21,11 @@ TOO_LARGE = f"longer than {MAX_ROW_BYTES // 2**20} MiB"
 # Magic numbers: Apache Parquet's file format, RFC 1952 (gzip), RFC 8878 (zstd), the Unicode Standard 23.8 (UTF-16).
 _PARQUET = b"PAR1"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+# Before Office 2007: [MS-CFB] 2.2, the container of .xls.
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0"
+_SPREADSHEETS = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"})
+# Names of a zip's entries are never compressed: ISO/IEC 29500 (a workbook), OpenDocument 1.3, part 2, 3.3 (mimetype).
+_SHEET_MARKS = (b"xl/workbook", b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 _BY_NAME = {
@@ -67,6 +73,8 @@ def container_of(path: Path) -> Container:
         head = file.read(4)
         if head == _PARQUET:
             return Container.PARQUET
+        if _is_spreadsheet(path, head, file):
+            raise _unreadable(path, "is a spreadsheet: save the sheet with the rows as CSV (Excel: 'CSV UTF-8')")
         for magic, name in _COMPRESSED.items():
             if head.startswith(magic):
                 raise _unreadable(path, f"is compressed with {name}: unpack it first")
@@ -81,6 +89,19 @@ def container_of(path: Path) -> Container:
     if named in (Container.CSV, Container.PARQUET) or line[:1] not in (b"[", b"{"):
         return _named_or_refused(path, named)
     return Container.JSON if line[:1] == b"[" else _lines_or_object(line, only, named)
+
+
+def _is_spreadsheet(path: Path, head: bytes, file: BinaryIO) -> bool:
+    """By the name or, in a zip's first and last bytes, by the entries that only a spreadsheet has."""
+    if not head.startswith((b"PK\x03\x04", _OLD_OFFICE)):
+        return False
+    if path.suffix.lower() in _SPREADSHEETS:
+        return True
+    file.seek(0)
+    seen = file.read(_LOOK_BYTES)
+    file.seek(-min(_LOOK_BYTES, path.stat().st_size), os.SEEK_END)
+    seen += file.read(_LOOK_BYTES)
+    return any(mark in seen for mark in _SHEET_MARKS)
 
 
 def _first_line(file: BinaryIO) -> bytes:
