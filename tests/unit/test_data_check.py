@@ -61,5 +61,5 @@ def test_columns_that_nobody_knows_are_named(tmp_path: Path) -> None:
     code, found = check(tmp_path)
 
     assert code == 1
-    assert "antwort, frage" in found["problems"][0]
+    assert "'antwort', 'frage'" in found["problems"][0]
     assert "datasets[].columns" in found["problems"][0]

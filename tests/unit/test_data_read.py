@@ -165,7 +165,7 @@ def test_a_long_json_list_is_read_element_by_element(tmp_path: Path) -> None:
         ("a.json", b'{\n"a": [], "b": [1]}', "more than one list"),
         ("a.json", b'[{"text": "\xff"}]', "not the JSON"),
         ("a.csv", b'a,b\n1,"2', "cannot be read after line"),
-        ("a.csv", b"a,a\n1,2\n", "two columns of one name"),
+        ("a.csv", b"a,a\n1,2\n", "two columns of one name: 'a'$"),
         ("a.csv", b"a,b\nx,y\nx\xf6,y\n", "is not UTF-8: line 3, byte 2 of the line"),
         ("a.csv", "\ufeffä,b\n".encode() + b"x,y\xe4\n", "is not UTF-8: line 2, byte 4 of the line"),
         ("a.csv", "ä,b\n".encode("latin-1"), "is not UTF-8: line 1, byte 1 of the line"),

@@ -255,7 +255,7 @@ def test_columns_that_fit_no_format_are_named(tmp_path: Path) -> None:
     """The failure says which columns were seen and how to say what they are."""
     write_rows(tmp_path / "0", [{"frage": "a", "antwort": "b"}])
 
-    with pytest.raises(StageFailure, match=r"its columns are: antwort, frage") as caught:
+    with pytest.raises(StageFailure, match=r"its columns are: 'antwort', 'frage'") as caught:
         _gather(tmp_path)
 
     assert caught.value.failure is FailureClass.DATASET_INVALID

@@ -9,6 +9,7 @@ from jinja2.utils import missing
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.sources import ChatFormat, Columns
+from tunesmith_trainer.data.names import quoted
 from tunesmith_trainer.data.rows import MAX_ROW_BYTES, RowError
 
 Mapped = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -55,19 +56,27 @@ def mapping(columns: Columns, wanted: ChatFormat) -> Mapped:
             f"columns go with the formats PromptCompletion and Text, not with {wanted}",
             hint="Remove format or columns.",
         )
-    named = {"prompt": columns.prompt, "completion": columns.completion, "system": columns.system}
-    if wanted is ChatFormat.TEXT:
-        named = {"text": columns.completion or columns.prompt or "text"}
-    else:
-        named = {name: source or (name if name != "system" else None) for name, source in named.items()}
-    cells = {name: _cell(source) for name, source in named.items() if source is not None}
+    cells = {name: _cell(source) for name, source in _sources(columns, wanted).items()}
     return lambda row: {name: cell(row) for name, cell in cells.items()}
 
 
-def absent_columns(columns: Columns, present: Iterable[str]) -> list[str]:
-    """The columns that `columns` names and the dataset does not have."""
-    sources = (columns.prompt, columns.completion, columns.system)
-    return sorted({name for name in sources if name and not _is_jinja(name)} - set(present))
+def _named(columns: Columns) -> dict[str, str]:
+    sources = {"prompt": columns.prompt, "completion": columns.completion, "system": columns.system}
+    return {role: source for role, source in sources.items() if source}
+
+
+def _sources(columns: Columns, wanted: ChatFormat) -> dict[str, str]:
+    """Where each part of a row comes from; prompt and completion from columns of their own names if not said."""
+    if wanted is ChatFormat.TEXT:
+        return {"text": columns.completion or columns.prompt or "text"}
+    return {"prompt": "prompt", "completion": "completion"} | _named(columns)
+
+
+def absent_columns(columns: Columns, wanted: ChatFormat, present: Iterable[str]) -> dict[str, str]:
+    """The columns that the dataset lacks, named by `columns` or left as usual, by what they are wanted for."""
+    roles = {source: role for role, source in (*_sources(columns, wanted).items(), *_named(columns).items())}
+    there = set(present)
+    return {role: source for source, role in roles.items() if source not in there and not _is_jinja(source)}
 
 
 def _is_jinja(source: str) -> bool:
@@ -80,7 +89,7 @@ def _cell(source: str) -> _Cell:
 
 def _value(row: Mapping[str, Any], name: str) -> Any:
     if name not in row:
-        raise RowError(f"has no column {name}")
+        raise RowError(f"has no column {quoted([name])}")
     value = row[name]
     # A label is often a number.
     return str(value) if isinstance(value, int | float) else value

@@ -13,17 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import DatasetSettings, PrepareSettings
-from tunesmith_api.sources import ChatFormat
 from tunesmith_api.training import SystemPrompt, SystemPromptMode
-from tunesmith_trainer.data.columns import absent_columns, mapping
-from tunesmith_trainer.data.conversations import EXPECTED, Conversation, Example, Message, detect, understand
-from tunesmith_trainer.data.conversations import missing_columns as missing_for
+from tunesmith_trainer.data.conversations import Conversation, Example, Message
 from tunesmith_trainer.data.read import dataset_files, read_rows
-from tunesmith_trainer.data.rows import Place, Problem, Row, RowError
+from tunesmith_trainer.data.reader import Read, reader
+from tunesmith_trainer.data.rows import Place, Problem, RowError
 
 # The number of the evaluation dataset among the datasets.
 EVALUATION = -1
@@ -141,7 +139,7 @@ def _gather_one(
 ) -> None:
     number, files = source
     settings, arrange = how
-    read: Callable[[dict[str, Any]], Example] | None = None
+    read: Read | None = None
     tally = gathered.tally
     for row in read_rows(files):
         tally.read += 1
@@ -149,7 +147,8 @@ def _gather_one(
             tally.refuse(row)
             continue
         if read is None:
-            read = _reader(row, settings, tally)
+            found, read = reader(row, settings)
+            tally.formats.append(found.value)
         try:
             gathered.add(spool, number, row.place, arrange(read(row.columns)))
         except RowError as error:
@@ -161,37 +160,6 @@ def _gather_one(
 
 def _name(number: int) -> str:
     return "evaluation.dataset" if number == EVALUATION else f"datasets[{number}]"
-
-
-def _reader(first: Row, settings: DatasetSettings, tally: Tally) -> Callable[[dict[str, Any]], Example]:
-    """How the rows of a dataset are understood, decided by the settings and the first row's columns."""
-    present = sorted(first.columns)
-    if settings.columns is not None:
-        if absent := absent_columns(settings.columns, present):
-            raise _no_fit(first, f"has no column {', '.join(absent)}, which columns names")
-        mapped = mapping(settings.columns, settings.format)
-        wanted = ChatFormat.TEXT if settings.format is ChatFormat.TEXT else ChatFormat.PROMPT_COMPLETION
-        tally.formats.append(wanted.value)
-        return lambda columns: understand(mapped(columns), wanted)
-    if settings.format is ChatFormat.AUTO:
-        found = detect(present)
-        if found is None:
-            raise _no_fit(first, "is of no known format")
-    else:
-        found = settings.format
-        if absent := missing_for(found, present):
-            raise _no_fit(first, f"has no column {', '.join(absent)}, which the format {found} needs")
-    tally.formats.append(found.value)
-    return lambda columns: understand(columns, found)
-
-
-def _no_fit(first: Row, what: str) -> StageFailure:
-    seen = ", ".join(sorted(first.columns)) or "none"
-    return StageFailure(
-        FailureClass.DATASET_INVALID,
-        f"{first.place.file} {what}; its columns are: {seen}",
-        hint=f"Say which column is what with datasets[].columns. Formats are found by their columns ({EXPECTED}).",
-    )
 
 
 def with_system(example: Example, policy: SystemPrompt) -> Example:

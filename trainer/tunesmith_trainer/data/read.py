@@ -8,12 +8,14 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.data.json_array import json_elements
+from tunesmith_trainer.data.names import quoted
 from tunesmith_trainer.data.rows import MAX_ROW_BYTES, Container, Place, Problem, Row
 
 READABLE = "JSONL, JSON (a list, or an object with one list), CSV and Parquet"
@@ -89,6 +91,11 @@ def container_of(path: Path) -> Container:
     if named in (Container.CSV, Container.PARQUET) or line[:1] not in (b"[", b"{"):
         return _named_or_refused(path, named)
     return Container.JSON if line[:1] == b"[" else _lines_or_object(line, only, named)
+
+
+def is_csv(name: str) -> bool:
+    """Whether a file of rows is CSV, which its name alone tells."""
+    return _BY_NAME.get(Path(name).suffix.lower()) is Container.CSV
 
 
 def _is_spreadsheet(path: Path, head: bytes, file: BinaryIO) -> bool:
@@ -198,8 +205,9 @@ def _csv(path: Path) -> Iterator[Row | Problem]:
         reader = csv.reader(_utf8_lines(path, file), delimiter=delimiter, strict=True)
         try:
             header = next(reader)
-            if len(set(header)) != len(header):
-                raise _unreadable(path, "has two columns of one name")
+            if twice := [name for name, count in Counter(header).items() if count > 1]:
+                what = f"has two columns of one name: {quoted(twice)}"
+                raise _unreadable(path, what, "The first line is taken as the names of the columns: make them differ.")
             line = reader.line_num + 1
             for values in reader:
                 if values:
