@@ -279,7 +279,7 @@ def test_checking_lists_every_problem_with_its_line_and_needs_no_model(tmp_path:
 
     found = check_dataset(tmp_path, SETTINGS)
 
-    assert [p.split(": ")[0].rpartition(", ")[2] for p in found.problems] == ["line 41", "line 42"]
+    assert [p.what.split(": ")[0].rpartition(", ")[2] for p in found.problems] == ["line 41", "line 42"]
     assert found.rows == {"read": 42, "invalid": 2, "duplicates": 0, "train": 28, "eval": 8, "gate": 4}
     assert json.loads(json.dumps(found.to_json_dict()))["formats"] == ["Messages"]
 

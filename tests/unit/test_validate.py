@@ -106,6 +106,26 @@ def test_what_is_only_away_from_here_is_not_wrong(folder: Path, dataset: dict[st
     assert "store" not in ran.stdout
 
 
+def test_many_broken_rows_are_few_lines_and_one_hint(folder: Path) -> None:
+    """For a program each problem has it."""
+    (folder / "rows.jsonl").write_text(ROWS + "{broken\n" * 500 + '{"prompt": "x", "completion": ""}\n')
+    ran, told = checked(folder), json.loads(checked(folder, "--json").stdout)
+
+    assert "500 of 561 rows: is not JSON" in ran.stdout
+    assert ran.stdout.count("Correct the named rows") == 1
+    assert len(ran.stdout.splitlines()) == 3
+    assert ["Correct the named rows" in each["right"] for each in told["problems"]] == [True, True]
+
+
+def test_a_file_that_cannot_be_read_is_told_at_its_own_dataset(folder: Path) -> None:
+    """Not at the list of all of them."""
+    (folder / "more.csv").write_bytes("prompt,completion\nWie?,Schön\n".encode("latin-1"))
+    ran = checked(folder, "--json", datasets=[{"source": "file://rows.jsonl"}, {"source": "file://more.csv"}])
+
+    assert problems(ran) == [("spec.datasets[1].source", 10, "DatasetInvalid")]
+    assert "CSV UTF-8" in json.loads(ran.stdout)["problems"][0]["right"]
+
+
 AWAY = {"source": "pvc://claim/rows.jsonl"}
 
 

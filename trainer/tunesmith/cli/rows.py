@@ -26,10 +26,19 @@ _PARTS_UNKNOWN = "How many rows are held out, and whether they are enough, is no
 
 
 @dataclass(frozen=True, slots=True)
-class RowsChecked:
-    """`problems` are sentences by the field whose rows they are about; `notes` say what is there."""
+class RowsProblem:
+    """What is wrong with rows: the field that they are of, a sentence with its class, and what helps."""
 
-    problems: tuple[tuple[Field, str], ...] = ()
+    place: Field
+    what: str
+    right: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsChecked:
+    """What is wrong with rows; `notes` say what is there."""
+
+    problems: tuple[RowsProblem, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -116,7 +125,7 @@ def _too_long(settings: PrepareSettings) -> str:
 def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched], too_long: str) -> RowsChecked:
     problems = found["problems"]
     if isinstance(problems, list) and problems:
-        return RowsChecked(tuple(_placed(str(problem), fetched) for problem in problems))
+        return RowsChecked(tuple(_problem(problem, fetched) for problem in problems))
     rows = found.get("rows")
     counts = ", ".join(f"{name} {count}" for name, count in rows.items()) if isinstance(rows, dict) else ""
     formats = found.get("formats")
@@ -128,16 +137,31 @@ def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched], too_lon
 _UNREADABLE = re.compile(r"no row can be read of (?:datasets\[(\d+)\]|evaluation\.dataset)")
 
 
+def _problem(told: Mapping[str, object], fetched: Mapping[Field, Fetched]) -> RowsProblem:
+    """With the field: the check knows a dataset by its number among those that were looked at, and some not at all."""
+    place, what = _placed(str(told["what"]), fetched)
+    if isinstance(number := told["dataset"], int):
+        place = _field(number, fetched)
+    return RowsProblem(place, f"{told['class']}: {what}", str(told["right"]))
+
+
+def _field(number: int, fetched: Mapping[Field, Fetched]) -> Field:
+    """Of the dataset that has this number among those that were looked at; the evaluation dataset has none."""
+    return [field for field in fetched if field != _EVALUATION][number] if number >= 0 else _EVALUATION
+
+
 def _placed(problem: str, fetched: Mapping[Field, Fetched]) -> tuple[Field, str]:
     """The dataset that a sentence is about, by its number or by the file that it alone has, and the sentence."""
     if named := _UNREADABLE.match(problem):
-        here = [field for field in fetched if field != _EVALUATION]
-        field = _EVALUATION if named[1] is None else here[int(named[1])]
+        field = _EVALUATION if named[1] is None else _field(int(named[1]), fetched)
         return field, f"no row can be read of {spell(field[1:])}{problem[named.end() :]}"
     holders = [
         field
         for field, found in fetched.items()
-        if any(re.match(rf"{re.escape(Path(file.path).name)}[, ]", problem) for file in found.resolved.files)
+        if any(
+            re.match(rf"(?:the dataset's file )?{re.escape(Path(file.path).name)}[, ]", problem)
+            for file in found.resolved.files
+        )
     ]
     if len(holders) == 1:
         return holders[0], problem

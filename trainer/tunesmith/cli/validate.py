@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -75,13 +75,21 @@ def _tell(looked: "_Looked", job: FineTuneJob, manifest: Path) -> None:
     """For a person: what is wrong, what there is to say, and whether the manifest is valid."""
     console = terminal()
     if looked.problems:
-        console.print(render(tuple(looked.problems), str(manifest)), soft_wrap=True)
+        console.print(render(_each_hint_once(looked.problems), str(manifest)), soft_wrap=True)
     for note in looked.notes:
         console.print(note, soft_wrap=True)
     if looked.valid:
         said = f"the manifest is valid; not checked: {', '.join(looked.unchecked)}"
         said = said if looked.unchecked else f"{job.metadata.name} is valid"
         console.print(f"{manifest}: {said}.", soft_wrap=True)
+
+
+def _each_hint_once(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """What helps against several problems is said with the last of them."""
+    last = {problem.right: at for at, problem in enumerate(problems)}
+    return tuple(
+        problem if last[problem.right] == at else replace(problem, right="") for at, problem in enumerate(problems)
+    )
 
 
 def vars_of(problem: object) -> dict[str, object]:
@@ -161,7 +169,8 @@ def _look(job: FineTuneJob, manifest: Path) -> _Looked:
             fetched[place] = found
     if fetched:
         rows = looked.at(("spec", "datasets"), "", lambda: check_rows(job, model, fetched))
-        for place, what in () if rows is None else rows.problems:
-            looked.wrong((*place, "source") if len(place) > 2 else place, f"DatasetInvalid: {what}")  # noqa: PLR2004
+        for each in () if rows is None else rows.problems:
+            place = (*each.place, "source") if len(each.place) > 2 else each.place  # noqa: PLR2004
+            looked.wrong(place, each.what, each.right)
         looked.notes += () if rows is None else rows.notes
     return looked

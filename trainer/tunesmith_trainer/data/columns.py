@@ -10,9 +10,10 @@ from jinja2.utils import missing
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.sources import ChatFormat, Columns
 from tunesmith_trainer.data.names import quoted
-from tunesmith_trainer.data.rows import MAX_ROW_BYTES, RowError
+from tunesmith_trainer.data.rows import MAX_ROW_BYTES, ColumnAbsent, RowError
 
 Mapped = Callable[[Mapping[str, Any]], dict[str, Any]]
+_UNDEFINED = "is undefined"
 _Cell = Callable[[Mapping[str, Any]], Any]
 
 
@@ -23,7 +24,7 @@ class _Absent(StrictUndefined):
     def _undefined_message(self) -> str:
         if self._undefined_hint is not None:
             return self._undefined_hint
-        return f"{self._undefined_name!r} is undefined" if self._undefined_obj is missing else "a value lacks a part"
+        return f"{self._undefined_name!r} {_UNDEFINED}" if self._undefined_obj is missing else "a value lacks a part"
 
 
 class _Null(_Absent):
@@ -89,7 +90,7 @@ def _cell(source: str) -> _Cell:
 
 def _value(row: Mapping[str, Any], name: str) -> Any:
     if name not in row:
-        raise RowError(f"has no column {quoted([name])}")
+        raise ColumnAbsent(f"has no column {quoted([name])}")
     value = row[name]
     # A label is often a number.
     return str(value) if isinstance(value, int | float) else value
@@ -111,7 +112,9 @@ def _template(source: str) -> _Cell:
             text = compiled.render({name: _null(name) if value is None else value for name, value in row.items()})
         # A template can fail in any way that an expression can.
         except Exception as error:
-            raise RowError(f"does not fit the Jinja text of columns: {_reason(error)}") from error
+            reason = _reason(error)
+            of = ColumnAbsent if reason.endswith(_UNDEFINED) else RowError
+            raise of(f"does not fit the Jinja text of columns: {reason}") from error
         if len(text) > MAX_ROW_BYTES:
             raise RowError("becomes longer than a row may be through the Jinja text of columns")
         return text

@@ -53,7 +53,11 @@ def _mapped(first: Row, columns: Columns, asked: ChatFormat) -> tuple[ChatFormat
 
 
 def columns_hint(row: Row) -> str:
-    """What helps where columns are called otherwise than is expected."""
+    """What helps where all rows lack a column that is asked for."""
+    return f"The columns are: {quoted(sorted(row.columns))}. {_mapping_hint(row)}"
+
+
+def _mapping_hint(row: Row) -> str:
     hint = "Say which column is what with datasets[].columns."
     return f"{hint} The first line of a CSV is taken as the names of its columns." if is_csv(row.place.file) else hint
 
@@ -64,5 +68,5 @@ def _no_fit(first: Row, what: str, wanted: Mapping[str, str]) -> StageFailure:
     return StageFailure(
         FailureClass.DATASET_INVALID,
         f"{first.place.file} {what}; its columns are: {quoted(sorted(first.columns))}",
-        hint=hint or f"{columns_hint(first)} Formats are found by their columns ({EXPECTED}).",
+        hint=hint or f"{_mapping_hint(first)} Formats are found by their columns ({EXPECTED}).",
     )
