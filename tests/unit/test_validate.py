@@ -126,6 +126,33 @@ def test_a_file_that_cannot_be_read_is_told_at_its_own_dataset(folder: Path) -> 
     assert "CSV UTF-8" in json.loads(ran.stdout)["problems"][0]["right"]
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [
+        (
+            {"percent": 0.1},
+            ["evaluation.percent 0.1 of 60 rows is 0, but 8 are held out, which is the least; did you mean 10?"],
+        ),
+        ({}, ["evaluation.percent 10 of 60 rows is 6, but 8 are held out, which is the least."]),
+        ({"percent": 20}, []),
+        ({"percent": 20, "prompts": 12}, []),
+        ({"percent": 20, "prompts": 50}, ["evaluation.prompts is 50, but 12 different prompts are held out: all are"]),
+        ({"dataset": {"source": "file://own.jsonl"}, "prompts": 30}, ["evaluation.prompts is 30, but 20 different"]),
+    ],
+)
+def test_what_is_held_out_otherwise_than_asked_for_is_noted(
+    folder: Path, evaluation: dict[str, Any], said: list[str]
+) -> None:
+    """The least replaces a small share; a number of prompts that nobody wrote is no wish."""
+    (folder / "own.jsonl").write_text("".join(ROWS.replace("What", "Why").splitlines(keepends=True)[:20]))
+    told = json.loads(checked(folder, "--json", evaluation=evaluation).stdout)
+
+    notes = [note for note in told["notes"] if note.startswith("evaluation.")]
+    assert told["valid"]
+    assert len(notes) == len(said)
+    assert all(note.startswith(start) for note, start in zip(notes, said, strict=True))
+
+
 AWAY = {"source": "pvc://claim/rows.jsonl"}
 
 

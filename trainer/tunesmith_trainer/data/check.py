@@ -17,7 +17,7 @@ from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import PrepareSettings
 from tunesmith_api.spec import OnInvalidRows
 from tunesmith_trainer.data.gather import Gathered, gather, with_system
-from tunesmith_trainer.data.split import LEAST, USED, split
+from tunesmith_trainer.data.split import LEAST, USED, Part, split
 from tunesmith_trainer.data.tally import Tally
 
 
@@ -41,15 +41,19 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found: `problems`, one for all rows that are broken alike; `rows` by what becomes of them."""
+    """What was found: `problems`, one for all rows that are broken alike; `rows` by what becomes of them.
+
+    `prompts` are the different ones that are held out to be answered; None where that is not known.
+    """
 
     problems: tuple[Fault, ...]
     formats: tuple[str, ...] = ()
     rows: dict[str, int] = field(default_factory=dict)
+    prompts: int | None = None
 
     def to_json_dict(self) -> dict[str, Any]:
         problems = [problem.to_json_dict() for problem in self.problems]
-        return {"problems": problems, "formats": list(self.formats), "rows": self.rows}
+        return {"problems": problems, "formats": list(self.formats), "rows": self.rows, "prompts": self.prompts}
 
 
 def check_dataset(sources: Path, settings: PrepareSettings, *, whole: bool = True) -> Checked:
@@ -67,16 +71,18 @@ def check_dataset(sources: Path, settings: PrepareSettings, *, whole: bool = Tru
 def _checked(gathered: Gathered, settings: PrepareSettings, *, whole: bool) -> Checked:
     tally = gathered.tally
     problems = _faults(tally) if settings.on_invalid_rows is OnInvalidRows.FAIL else []
+    prompts = None
     rows = {"read": tally.read, "invalid": tally.invalid, "duplicates": tally.duplicates}
     try:
         if whole:
             parts = split(gathered.index, settings)
             rows |= {part.name.lower(): parts.count(part) for part in USED}
+            prompts = len({key for at, key in enumerate(gathered.index.prompts) if parts.of(at) is Part.EVAL})
     except StageFailure as error:
         # Too few rows are no news where most of them are broken: corrected, they may be enough.
         if not problems or tally.read - tally.duplicates < sum(LEAST.values()):
             problems.append(Fault.of(error))
-    return Checked(tuple(problems), tuple(tally.formats), rows)
+    return Checked(tuple(problems), tuple(tally.formats), rows, prompts)
 
 
 def _faults(tally: Tally) -> list[Fault]:
