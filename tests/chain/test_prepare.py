@@ -447,7 +447,7 @@ BROKEN_DATA: list[tuple[str, list[object], dict[str, Any], FailureClass, str]] =
             )
         },
         FailureClass.DATASET_INVALID,
-        "no column frage.*its columns are: a, q",
+        "no column 'frage'.*its columns are: 'a', 'q'",
     ),
 ]
 

@@ -9,10 +9,18 @@ from typing import Any
 from support.preparing import chats, numbered_datasets, prepare_settings, write_rows
 
 
-def check(folder: Path, datasets: int = 1, *, without: tuple[str, ...] = (), **changes: Any) -> tuple[int, Any]:
+def check(
+    folder: Path,
+    datasets: int = 1,
+    *,
+    without: tuple[str, ...] = (),
+    columns: dict[str, str] | None = None,
+    **changes: Any,
+) -> tuple[int, Any]:
     """Its exit code and what it prints, in a process that cannot import the packages of `without`."""
     settings = folder / "settings.json"
-    told = prepare_settings(datasets=numbered_datasets(datasets), **changes)
+    sets = numbered_datasets(datasets) if columns is None else ({"digest": "d", "columns": columns},)
+    told = prepare_settings(datasets=sets, **changes)
     settings.write_text(told.model_dump_json(by_alias=True, exclude_none=True))
     absent = "".join(f"sys.modules[{name!r}] = None; " for name in without)
     program = f"import sys; {absent}import runpy; runpy.run_module('tunesmith_trainer.data.check', run_name='__main__')"
@@ -42,7 +50,8 @@ def test_every_broken_row_of_every_dataset_is_listed(tmp_path: Path) -> None:
     code, found = check(tmp_path, datasets=2)
 
     assert code == 1
-    assert [problem.split(":")[0] for problem in found["problems"]] == ["first.jsonl, line 41", "b.jsonl, line 1"]
+    assert [each["what"].split(":")[0] for each in found["problems"]] == ["first.jsonl, line 41", "b.jsonl, line 1"]
+    assert [each["dataset"] for each in found["problems"]] == [0, 1]
     assert "secret" not in json.dumps(found)
 
 
@@ -61,5 +70,43 @@ def test_columns_that_nobody_knows_are_named(tmp_path: Path) -> None:
     code, found = check(tmp_path)
 
     assert code == 1
-    assert "antwort, frage" in found["problems"][0]
-    assert "datasets[].columns" in found["problems"][0]
+    assert "'antwort', 'frage'" in found["problems"][0]["what"]
+    assert "datasets[].columns" in found["problems"][0]["right"]
+
+
+def test_rows_that_are_broken_alike_are_one_problem_with_their_number(tmp_path: Path) -> None:
+    """Not one line each, and none is left out of the count."""
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": ""}]
+    write_rows(tmp_path / "sources" / "0", [*chats(40), *({"messages": turns[: 1 + n % 2]} for n in range(500))])
+    code, found = check(tmp_path)
+
+    assert code == 1
+    assert [each["what"] for each in found["problems"]] == [
+        "rows.jsonl: 250 of 540 rows: does not end with an answer of the assistant (lines 41, 43, 45, ...)",
+        "rows.jsonl: 250 of 540 rows: turn 2 (assistant) is empty (lines 42, 44, 46, ...)",
+    ]
+    assert {each["right"] for each in found["problems"]} == {"Correct the named rows, or set spec.onInvalidRows: Drop."}
+
+
+def test_where_all_rows_lack_a_column_those_that_are_there_are_named(tmp_path: Path) -> None:
+    """The settings are wrong then, not the rows; that too few rows are left is no second problem."""
+    write_rows(tmp_path / "sources" / "0", [{"q": f"secret {n}", "a": "b"} for n in range(40)])
+    columns = {"prompt": "{{ question }}", "completion": "a"}
+    code, found = check(tmp_path, columns=columns)
+
+    assert code == 1
+    (only,) = found["problems"]
+    assert only["what"] == (
+        "rows.jsonl: 40 of 40 rows: does not fit the Jinja text of columns: 'question' is undefined"
+        " (lines 1, 2, 3, ...)"
+    )
+    assert only["right"].startswith("The columns are: 'a', 'q'. Say which column is what with datasets")
+    assert "secret" not in json.dumps(found)
+
+
+def test_too_few_rows_are_said_where_corrected_ones_would_be_too_few_as_well(tmp_path: Path) -> None:
+    """Each problem with its own class."""
+    write_rows(tmp_path / "sources" / "0", [*chats(5), "{broken"])
+    _, found = check(tmp_path)
+
+    assert [each["class"] for each in found["problems"]] == ["DatasetInvalid", "DatasetTooSmall"]

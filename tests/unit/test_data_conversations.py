@@ -195,7 +195,14 @@ def test_absent_columns_are_named() -> None:
     """Jinja texts are not taken for names of columns."""
     columns = Columns(prompt="question", completion="{{ answer }}")
 
-    assert absent_columns(columns, ["answer", "frage"]) == ["question"]
+    assert absent_columns(columns, ChatFormat.AUTO, ["answer", "frage"]) == {"prompt": "question"}
+
+
+def test_columns_that_are_left_as_usual_are_missed_too() -> None:
+    """A row without them is of no use, and every row would say so."""
+    assert absent_columns(Columns(prompt="frage"), ChatFormat.AUTO, ["frage"]) == {"completion": "completion"}
+    assert absent_columns(Columns(system="who"), ChatFormat.TEXT, ["who"]) == {"text": "text"}
+    assert absent_columns(Columns(prompt="p"), ChatFormat.TEXT, ["q"]) == {"prompt": "p"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import json
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -164,7 +165,11 @@ def test_a_long_json_list_is_read_element_by_element(tmp_path: Path) -> None:
         ("a.json", b'{\n"a": [], "b": [1]}', "more than one list"),
         ("a.json", b'[{"text": "\xff"}]', "not the JSON"),
         ("a.csv", b'a,b\n1,"2', "cannot be read after line"),
-        ("a.csv", b"a,a\n1,2\n", "two columns of one name"),
+        ("a.csv", b"a,a\n1,2\n", "two columns of one name: 'a'$"),
+        ("a.csv", b"a,b\nx,y\nx\xf6,y\n", "is not UTF-8: line 3, byte 2 of the line"),
+        ("a.csv", "\ufeffä,b\n".encode() + b"x,y\xe4\n", "is not UTF-8: line 2, byte 4 of the line"),
+        ("a.csv", "ä,b\n".encode("latin-1"), "is not UTF-8: line 1, byte 1 of the line"),
+        ("a.tsv", b"a\tb\n" + b"x\ty\n" * 5000 + b"x\t\xe4\n" + b"x\ty\n" * 5000, "not UTF-8: line 5002, byte 3"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_its_name_and_the_reason(
@@ -179,6 +184,44 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name_and_the_reason(
 
     assert caught.value.failure is FailureClass.DATASET_INVALID
     assert name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "said"),
+    [
+        ("rows.xlsx", ("anything",), "is a spreadsheet"),
+        ("rows.data", ("[Content_Types].xml", "xl/workbook.xml"), "is a spreadsheet"),
+        ("rows.data", ("mimetype",), "is a spreadsheet"),
+        ("rows.zip", ("rows.jsonl",), "compressed with zip: unpack it first"),
+    ],
+)
+def test_a_spreadsheet_is_told_from_an_archive(tmp_path: Path, name: str, entries: tuple[str, ...], said: str) -> None:
+    """Unpacking a spreadsheet would help nobody."""
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        for entry in entries:
+            archive.writestr(entry, "application/vnd.oasis.opendocument.spreadsheet" if entry == "mimetype" else "x")
+
+    with pytest.raises(StageFailure, match=said) as caught:
+        container_of(tmp_path / name)
+    assert ("CSV UTF-8" in caught.value.message) == ("spreadsheet" in said)
+
+
+def test_a_spreadsheet_of_old_is_told_by_its_name(tmp_path: Path) -> None:
+    """Its container holds documents of other kinds too."""
+    (tmp_path / "rows.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+
+    with pytest.raises(StageFailure, match="is a spreadsheet"):
+        container_of(tmp_path / "rows.xls")
+
+
+def test_how_a_csv_of_another_encoding_is_saved_is_said(tmp_path: Path) -> None:
+    """What a spreadsheet saves by itself is not UTF-8."""
+    (tmp_path / "a.csv").write_bytes("prompt,completion\nWie?,Schön\n".encode("latin-1"))
+
+    with pytest.raises(StageFailure) as caught:
+        list(read_rows([tmp_path / "a.csv"]))
+
+    assert "CSV UTF-8" in caught.value.hint
 
 
 def test_only_files_that_hold_rows_are_read(tmp_path: Path) -> None:

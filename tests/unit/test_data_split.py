@@ -255,7 +255,7 @@ def test_columns_that_fit_no_format_are_named(tmp_path: Path) -> None:
     """The failure says which columns were seen and how to say what they are."""
     write_rows(tmp_path / "0", [{"frage": "a", "antwort": "b"}])
 
-    with pytest.raises(StageFailure, match=r"its columns are: antwort, frage") as caught:
+    with pytest.raises(StageFailure, match=r"its columns are: 'antwort', 'frage'") as caught:
         _gather(tmp_path)
 
     assert caught.value.failure is FailureClass.DATASET_INVALID
@@ -279,7 +279,7 @@ def test_checking_lists_every_problem_with_its_line_and_needs_no_model(tmp_path:
 
     found = check_dataset(tmp_path, SETTINGS)
 
-    assert [p.split(": ")[0].rpartition(", ")[2] for p in found.problems] == ["line 41", "line 42"]
+    assert [p.what.split(": ")[0].rpartition(", ")[2] for p in found.problems] == ["line 41", "line 42"]
     assert found.rows == {"read": 42, "invalid": 2, "duplicates": 0, "train": 28, "eval": 8, "gate": 4}
     assert json.loads(json.dumps(found.to_json_dict()))["formats"] == ["Messages"]
 

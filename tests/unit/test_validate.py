@@ -15,6 +15,7 @@ from support.hub import serving_hub
 from support.runs import Ran, tunesmith
 from support.tiny_sources import MODEL, ROWS, write_sources
 from tunesmith.cli.app import app
+from tunesmith_api.failures import FailureClass, StageFailure
 
 
 @pytest.fixture
@@ -126,6 +127,53 @@ def test_what_is_only_away_from_here_is_not_wrong(folder: Path, dataset: dict[st
     assert note in ran.stdout
     assert "the manifest is valid; not checked: spec.datasets[0].source." in ran.stdout
     assert "store" not in ran.stdout
+
+
+def test_many_broken_rows_are_few_lines_and_one_hint(folder: Path) -> None:
+    """For a program each problem has it."""
+    (folder / "rows.jsonl").write_text(ROWS + "{broken\n" * 500 + '{"prompt": "x", "completion": ""}\n')
+    ran, told = checked(folder), json.loads(checked(folder, "--json").stdout)
+
+    assert "500 of 561 rows: is not JSON" in ran.stdout
+    assert ran.stdout.count("Correct the named rows") == 1
+    assert len(ran.stdout.splitlines()) == 3
+    assert ["Correct the named rows" in each["right"] for each in told["problems"]] == [True, True]
+
+
+def test_a_file_that_cannot_be_read_is_told_at_its_own_dataset(folder: Path) -> None:
+    """Not at the list of all of them."""
+    (folder / "more.csv").write_bytes("prompt,completion\nWie?,Schön\n".encode("latin-1"))
+    ran = checked(folder, "--json", datasets=[{"source": "file://rows.jsonl"}, {"source": "file://more.csv"}])
+
+    assert problems(ran) == [("spec.datasets[1].source", 10, "DatasetInvalid")]
+    assert "CSV UTF-8" in json.loads(ran.stdout)["problems"][0]["right"]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [
+        (
+            {"percent": 0.1},
+            ["evaluation.percent 0.1 of 60 rows is 0, but 8 are held out, which is the least; did you mean 10?"],
+        ),
+        ({}, ["evaluation.percent 10 of 60 rows is 6, but 8 are held out, which is the least."]),
+        ({"percent": 20}, []),
+        ({"percent": 20, "prompts": 12}, []),
+        ({"percent": 20, "prompts": 50}, ["evaluation.prompts is 50, but 12 different prompts are held out: all are"]),
+        ({"dataset": {"source": "file://own.jsonl"}, "prompts": 30}, ["evaluation.prompts is 30, but 20 different"]),
+    ],
+)
+def test_what_is_held_out_otherwise_than_asked_for_is_noted(
+    folder: Path, evaluation: dict[str, Any], said: list[str]
+) -> None:
+    """The least replaces a small share; a number of prompts that nobody wrote is no wish."""
+    (folder / "own.jsonl").write_text("".join(ROWS.replace("What", "Why").splitlines(keepends=True)[:20]))
+    told = json.loads(checked(folder, "--json", evaluation=evaluation).stdout)
+
+    notes = [note for note in told["notes"] if note.startswith("evaluation.")]
+    assert told["valid"]
+    assert len(notes) == len(said)
+    assert all(note.startswith(start) for note, start in zip(notes, said, strict=True))
 
 
 AWAY = {"source": "pvc://claim/rows.jsonl"}
@@ -279,3 +327,22 @@ def test_a_gpu_that_is_asked_for_and_not_here_is_a_note(
 
     assert ran.code == 0
     assert ("This machine has no GPU, and spec.training.gpu asks for one" in ran.stdout) == told
+
+
+def test_a_program_gets_its_object_where_a_check_fails_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found before is not lost with it, and an unfinished check calls nothing valid."""
+
+    def fails(*_: object) -> None:
+        raise StageFailure(FailureClass.INTERNAL, "a defect")
+
+    monkeypatch.setattr("tunesmith.cli.validate.check_rows", fails)
+    told = json.loads((ran := checked(folder, "--json")).stdout)
+
+    assert (ran.code, told["valid"], told["problems"]) == (1, False, [])
+    assert told["notChecked"] == ["spec.datasets"]
+    assert (told["failure"]["class"], told["failure"]["message"]) == ("Internal", "a defect")
+    assert "Internal: a defect" in ran.stderr
+
+    (folder / "model" / "config.json").unlink()
+    assert checked(folder).code == 2
+    assert json.loads(checked(folder, "--json").stdout)["problems"][0]["path"] == "spec.model.source"

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,19 +17,30 @@ from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ModelDimensions, Resolved, ResolvedModel
 from tunesmith_api.settings import PrepareSettings
-from tunesmith_api.spec import FineTuneJob, JobSpec, OnTooLong
+from tunesmith_api.spec import EVALUATION_PERCENT, Evaluation, FineTuneJob, JobSpec, OnTooLong
 
 _DATASETS: Field = ("spec", "datasets")
 _EVALUATION: Field = ("spec", "evaluation", "dataset")
+# The largest share that is allowed (50 %), written as a fraction.
+_MOST_SHARE = 0.5
 # Beside the counts, where the manifest names more datasets than could be looked at.
 _PARTS_UNKNOWN = "How many rows are held out, and whether they are enough, is not known without the other datasets."
 
 
 @dataclass(frozen=True, slots=True)
-class RowsChecked:
-    """`problems` are sentences by the field whose rows they are about; `notes` say what is there."""
+class RowsProblem:
+    """What is wrong with rows: the field that they are of, a sentence with its class, and what helps."""
 
-    problems: tuple[tuple[Field, str], ...] = ()
+    place: Field
+    what: str
+    right: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsChecked:
+    """What is wrong with rows; `notes` say what is there."""
+
+    problems: tuple[RowsProblem, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -58,8 +69,11 @@ def check_rows(job: FineTuneJob, model: ResolvedModel | None, fetched: Mapping[F
         values = resolve_settings(job.metadata.name, spec, resolved)
         settings.write_text(json.dumps(values.prepare.to_json_dict()))
         flags = [] if whole else ["--part-of-a-job"]
-        told = _told(_check(sources, settings, *flags), fetched, _too_long(values.prepare))
-    return told if whole else replace(told, notes=(*told.notes, _PARTS_UNKNOWN) if told.notes else ())
+        told = _check(sources, settings, *flags)
+    checked = _told(told, fetched, _too_long(values.prepare))
+    if not checked.notes:
+        return checked
+    return replace(checked, notes=(*checked.notes, *(_held_out(told, spec.evaluation) if whole else (_PARTS_UNKNOWN,))))
 
 
 def _spec_of_those(job: FineTuneJob, here: Sequence[Field], *, held_out: bool) -> tuple[JobSpec, bool]:
@@ -113,10 +127,27 @@ def _too_long(settings: PrepareSettings) -> str:
     return f"Tokens are not counted here: prepare {what[settings.on_too_long]} rows of more than {longest} tokens."
 
 
+def _held_out(found: Mapping[str, object], asked: Evaluation) -> Iterator[str]:
+    """Where fewer or more is held out than was asked for; of the default number of prompts nothing is said."""
+    rows, prompts = found["rows"], found["prompts"]
+    if not isinstance(rows, dict) or not isinstance(prompts, int):
+        return
+    every = sum(rows[part] for part in ("train", "eval", "gate"))
+    percent = EVALUATION_PERCENT if asked.percent is None else asked.percent
+    wanted = round(every * percent / 100)
+    if asked.dataset is None and wanted < rows["eval"]:
+        # Mostly a share was meant then, as other tools ask for it.
+        end = f"; did you mean {percent * 100:g}?" if percent <= _MOST_SHARE else "."
+        what = f"evaluation.percent {percent:g} of {every} rows is {wanted}"
+        yield f"{what}, but {rows['eval']} are held out, which is the least{end}"
+    if "prompts" in asked.model_fields_set and prompts < asked.prompts:
+        yield f"evaluation.prompts is {asked.prompts}, but {prompts} different prompts are held out: all are answered."
+
+
 def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched], too_long: str) -> RowsChecked:
     problems = found["problems"]
     if isinstance(problems, list) and problems:
-        return RowsChecked(tuple(_placed(str(problem), fetched) for problem in problems))
+        return RowsChecked(tuple(_problem(problem, fetched) for problem in problems))
     rows = found.get("rows")
     counts = ", ".join(f"{name} {count}" for name, count in rows.items()) if isinstance(rows, dict) else ""
     formats = found.get("formats")
@@ -128,16 +159,31 @@ def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched], too_lon
 _UNREADABLE = re.compile(r"no row can be read of (?:datasets\[(\d+)\]|evaluation\.dataset)")
 
 
+def _problem(told: Mapping[str, object], fetched: Mapping[Field, Fetched]) -> RowsProblem:
+    """With the field: the check knows a dataset by its number among those that were looked at, and some not at all."""
+    place, what = _placed(str(told["what"]), fetched)
+    if isinstance(number := told["dataset"], int):
+        place = _field(number, fetched)
+    return RowsProblem(place, f"{told['class']}: {what}", str(told["right"]))
+
+
+def _field(number: int, fetched: Mapping[Field, Fetched]) -> Field:
+    """Of the dataset that has this number among those that were looked at; the evaluation dataset has none."""
+    return [field for field in fetched if field != _EVALUATION][number] if number >= 0 else _EVALUATION
+
+
 def _placed(problem: str, fetched: Mapping[Field, Fetched]) -> tuple[Field, str]:
     """The dataset that a sentence is about, by its number or by the file that it alone has, and the sentence."""
     if named := _UNREADABLE.match(problem):
-        here = [field for field in fetched if field != _EVALUATION]
-        field = _EVALUATION if named[1] is None else here[int(named[1])]
+        field = _EVALUATION if named[1] is None else _field(int(named[1]), fetched)
         return field, f"no row can be read of {spell(field[1:])}{problem[named.end() :]}"
     holders = [
         field
         for field, found in fetched.items()
-        if any(re.match(rf"{re.escape(Path(file.path).name)}[, ]", problem) for file in found.resolved.files)
+        if any(
+            re.match(rf"(?:the dataset's file )?{re.escape(Path(file.path).name)}[, ]", problem)
+            for file in found.resolved.files
+        )
     ]
     if len(holders) == 1:
         return holders[0], problem

@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeVar
 
 import typer
 
-from tunesmith.cli.errors import WRONG, tell
+from tunesmith.cli.errors import WRONG, exit_code, tell
 from tunesmith.cli.notes import notes_on
 from tunesmith.cli.options import Manifest
 from tunesmith.cli.rows import check_rows
@@ -24,7 +24,7 @@ from tunesmith.resolve.uri import Scheme
 from tunesmith.store import open_store
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import Dataset, FineTuneJob
-from tunesmith_api.stages import StoreLocation
+from tunesmith_api.stages import StoreLocation, failure_of
 
 Json = Annotated[bool, typer.Option("--json", help="Write the problems as JSON.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Look at the manifest only, not at its sources.")]
@@ -51,33 +51,48 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
 
     Example: `tunesmith validate job.yaml`
     """
-    console = terminal(stderr=as_json)
-    looked = _Looked()
+    looked, job = _Looked(), None
     try:
         text = read_manifest(manifest)
         job = load_manifest(text)
     except ManifestInvalid as error:
         if not as_json:
-            tell(error, console)
+            tell(error, terminal())
         looked.problems += error.problems
     else:
         looked = _Looked(unchecked=[spell(place) for place in _places(job)]) if offline else _look(job, text)
         looked.notes += notes_on(job)
-        if looked.problems and not as_json:
-            console.print(render(tuple(looked.problems), text.name), soft_wrap=True)
     if as_json:
-        problems = [vars_of(problem) for problem in looked.problems]
-        told = {"valid": not problems, "problems": problems, "notes": looked.notes, "notChecked": looked.unchecked}
-        sys.stdout.write(json.dumps(told) + "\n")
-    else:
-        for note in looked.notes:
-            console.print(note, soft_wrap=True)
+        sys.stdout.write(json.dumps(looked.to_json_dict()) + "\n")
+    elif job is not None:
+        _tell(looked, job, text.name)
+    if looked.failure is not None:
+        tell(looked.failure, terminal(stderr=True))
     if looked.problems:
         raise typer.Exit(WRONG)
-    if not as_json:
+    if looked.failure is not None:
+        raise typer.Exit(exit_code(looked.failure))
+
+
+def _tell(looked: "_Looked", job: FineTuneJob, manifest: str) -> None:
+    """For a person: what is wrong, what there is to say, and whether the manifest is valid."""
+    console = terminal()
+    if looked.problems:
+        console.print(render(_each_hint_once(looked.problems), manifest), soft_wrap=True)
+    for note in looked.notes:
+        console.print(note, soft_wrap=True)
+    if looked.valid:
         said = f"the manifest is valid; not checked: {', '.join(looked.unchecked)}"
         said = said if looked.unchecked else f"{job.metadata.name} is valid"
-        console.print(f"{text.name}: {said}.", soft_wrap=True)
+        console.print(f"{manifest}: {said}.", soft_wrap=True)
+
+
+def _each_hint_once(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """What helps against several problems is said with the last of them."""
+    last = {problem.right: at for at, problem in enumerate(problems)}
+    return tuple(
+        problem if last[problem.right] == at else replace(problem, right="") for at, problem in enumerate(problems)
+    )
 
 
 def vars_of(problem: object) -> dict[str, object]:
@@ -89,13 +104,29 @@ def vars_of(problem: object) -> dict[str, object]:
 class _Looked:
     """What was found wrong, what there is to say beside it, and fields that could not be looked at from here.
 
-    `lines` are the manifest's, by field.
+    `lines` are the manifest's, by field; `failure` is what kept a check from its end and is no fault of the manifest.
     """
 
     lines: dict[Field, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    failure: StageFailure | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is wrong with what could be looked at."""
+        return not self.problems and self.failure is None
+
+    def to_json_dict(self) -> dict[str, object]:
+        """What `validate --json` writes."""
+        return {
+            "valid": self.valid,
+            "problems": [vars_of(problem) for problem in self.problems],
+            "notes": self.notes,
+            "notChecked": self.unchecked,
+            "failure": None if self.failure is None else failure_of(self.failure).to_json_dict(),
+        }
 
     def at(self, place: Field, uri: str, look: Callable[[], _Found]) -> _Found | None:
         """What `look` finds at a source, None where it is wrong or cannot be looked at from here."""
@@ -112,7 +143,8 @@ class _Looked:
                 self.notes.append(f"Not checked from here: {error.message}. {error.hint}")
                 self.unchecked.append(spell(place))
             else:
-                raise
+                self.failure = self.failure or error
+                self.unchecked.append(spell(place))
         return None
 
     def store(self, location: StoreLocation) -> None:
@@ -164,7 +196,8 @@ def _look(job: FineTuneJob, manifest: ManifestText) -> _Looked:
             fetched[place] = found
     if fetched:
         rows = looked.at(("spec", "datasets"), "", lambda: check_rows(job, model, fetched))
-        for place, what in () if rows is None else rows.problems:
-            looked.wrong((*place, "source") if len(place) > 2 else place, f"DatasetInvalid: {what}")  # noqa: PLR2004
+        for each in () if rows is None else rows.problems:
+            place = (*each.place, "source") if len(each.place) > 2 else each.place  # noqa: PLR2004
+            looked.wrong(place, each.what, each.right)
         looked.notes += () if rows is None else rows.notes
     return looked

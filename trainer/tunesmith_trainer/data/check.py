@@ -11,25 +11,49 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from tunesmith_api.failures import StageFailure
+from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import PrepareSettings
 from tunesmith_api.spec import OnInvalidRows
 from tunesmith_trainer.data.gather import Gathered, gather, with_system
-from tunesmith_trainer.data.split import USED, split
+from tunesmith_trainer.data.split import LEAST, USED, Part, split
+from tunesmith_trainer.data.tally import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: its class, a sentence with the place, what helps, and the dataset's number if known."""
+
+    failure: FailureClass
+    what: str
+    right: str
+    dataset: int | None = None
+
+    @classmethod
+    def of(cls, error: StageFailure) -> Self:
+        """What stands in a failure."""
+        return cls(error.failure, error.message, error.hint)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        return {"class": self.failure.value, "what": self.what, "right": self.right, "dataset": self.dataset}
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found: `problems` as sentences with their places, `rows` by what becomes of them."""
+    """What was found: `problems`, one for all rows that are broken alike; `rows` by what becomes of them.
 
-    problems: tuple[str, ...]
+    `prompts` are the different ones that are held out to be answered; None where that is not known.
+    """
+
+    problems: tuple[Fault, ...]
     formats: tuple[str, ...] = ()
     rows: dict[str, int] = field(default_factory=dict)
+    prompts: int | None = None
 
     def to_json_dict(self) -> dict[str, Any]:
-        return {"problems": list(self.problems), "formats": list(self.formats), "rows": self.rows}
+        problems = [problem.to_json_dict() for problem in self.problems]
+        return {"problems": problems, "formats": list(self.formats), "rows": self.rows, "prompts": self.prompts}
 
 
 def check_dataset(sources: Path, settings: PrepareSettings, *, whole: bool = True) -> Checked:
@@ -40,22 +64,36 @@ def check_dataset(sources: Path, settings: PrepareSettings, *, whole: bool = Tru
                 sources, Path(scratch) / "spool", settings, lambda example: with_system(example, settings.system_prompt)
             )
         except StageFailure as error:
-            return Checked((f"{error.message}. {error.hint}",))
+            return Checked((Fault.of(error),))
         return _checked(gathered, settings, whole=whole)
 
 
 def _checked(gathered: Gathered, settings: PrepareSettings, *, whole: bool) -> Checked:
     tally = gathered.tally
-    strict = settings.on_invalid_rows is OnInvalidRows.FAIL
-    problems = [str(problem) for problem in tally.problems] if strict else []
+    problems = _faults(tally) if settings.on_invalid_rows is OnInvalidRows.FAIL else []
+    prompts = None
     rows = {"read": tally.read, "invalid": tally.invalid, "duplicates": tally.duplicates}
     try:
         if whole:
             parts = split(gathered.index, settings)
             rows |= {part.name.lower(): parts.count(part) for part in USED}
+            prompts = len({key for at, key in enumerate(gathered.index.prompts) if parts.of(at) is Part.EVAL})
     except StageFailure as error:
-        problems.append(f"{error.message}. {error.hint}")
-    return Checked(tuple(problems), tuple(tally.formats), rows)
+        # Too few rows are no news where most of them are broken: corrected, they may be enough.
+        if not problems or tally.read - tally.duplicates < sum(LEAST.values()):
+            problems.append(Fault.of(error))
+    return Checked(tuple(problems), tuple(tally.formats), rows, prompts)
+
+
+def _faults(tally: Tally) -> list[Fault]:
+    invalid = FailureClass.DATASET_INVALID
+    faults = []
+    for kind in tally.kinds:
+        rows = tally.rows[kind.dataset]
+        faults.append(Fault(invalid, kind.told(rows), kind.hint(rows), kind.dataset))
+    if rest := tally.invalid - sum(kind.count for kind in tally.kinds):
+        faults.append(Fault(invalid, f"{rest} rows more cannot be used, each for another reason", faults[-1].right))
+    return faults
 
 
 def main() -> int:

@@ -9,9 +9,11 @@ from jinja2.utils import missing
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.sources import ChatFormat, Columns
-from tunesmith_trainer.data.rows import MAX_ROW_BYTES, RowError
+from tunesmith_trainer.data.names import quoted
+from tunesmith_trainer.data.rows import MAX_ROW_BYTES, ColumnAbsent, RowError
 
 Mapped = Callable[[Mapping[str, Any]], dict[str, Any]]
+_UNDEFINED = "is undefined"
 _Cell = Callable[[Mapping[str, Any]], Any]
 
 
@@ -22,7 +24,7 @@ class _Absent(StrictUndefined):
     def _undefined_message(self) -> str:
         if self._undefined_hint is not None:
             return self._undefined_hint
-        return f"{self._undefined_name!r} is undefined" if self._undefined_obj is missing else "a value lacks a part"
+        return f"{self._undefined_name!r} {_UNDEFINED}" if self._undefined_obj is missing else "a value lacks a part"
 
 
 class _Null(_Absent):
@@ -55,19 +57,27 @@ def mapping(columns: Columns, wanted: ChatFormat) -> Mapped:
             f"columns go with the formats PromptCompletion and Text, not with {wanted}",
             hint="Remove format or columns.",
         )
-    named = {"prompt": columns.prompt, "completion": columns.completion, "system": columns.system}
-    if wanted is ChatFormat.TEXT:
-        named = {"text": columns.completion or columns.prompt or "text"}
-    else:
-        named = {name: source or (name if name != "system" else None) for name, source in named.items()}
-    cells = {name: _cell(source) for name, source in named.items() if source is not None}
+    cells = {name: _cell(source) for name, source in _sources(columns, wanted).items()}
     return lambda row: {name: cell(row) for name, cell in cells.items()}
 
 
-def absent_columns(columns: Columns, present: Iterable[str]) -> list[str]:
-    """The columns that `columns` names and the dataset does not have."""
-    sources = (columns.prompt, columns.completion, columns.system)
-    return sorted({name for name in sources if name and not _is_jinja(name)} - set(present))
+def _named(columns: Columns) -> dict[str, str]:
+    sources = {"prompt": columns.prompt, "completion": columns.completion, "system": columns.system}
+    return {role: source for role, source in sources.items() if source}
+
+
+def _sources(columns: Columns, wanted: ChatFormat) -> dict[str, str]:
+    """Where each part of a row comes from; prompt and completion from columns of their own names if not said."""
+    if wanted is ChatFormat.TEXT:
+        return {"text": columns.completion or columns.prompt or "text"}
+    return {"prompt": "prompt", "completion": "completion"} | _named(columns)
+
+
+def absent_columns(columns: Columns, wanted: ChatFormat, present: Iterable[str]) -> dict[str, str]:
+    """The columns that the dataset lacks, named by `columns` or left as usual, by what they are wanted for."""
+    roles = {source: role for role, source in (*_sources(columns, wanted).items(), *_named(columns).items())}
+    there = set(present)
+    return {role: source for source, role in roles.items() if source not in there and not _is_jinja(source)}
 
 
 def _is_jinja(source: str) -> bool:
@@ -80,7 +90,7 @@ def _cell(source: str) -> _Cell:
 
 def _value(row: Mapping[str, Any], name: str) -> Any:
     if name not in row:
-        raise RowError(f"has no column {name}")
+        raise ColumnAbsent(f"has no column {quoted([name])}")
     value = row[name]
     # A label is often a number.
     return str(value) if isinstance(value, int | float) else value
@@ -102,7 +112,9 @@ def _template(source: str) -> _Cell:
             text = compiled.render({name: _null(name) if value is None else value for name, value in row.items()})
         # A template can fail in any way that an expression can.
         except Exception as error:
-            raise RowError(f"does not fit the Jinja text of columns: {_reason(error)}") from error
+            reason = _reason(error)
+            of = ColumnAbsent if reason.endswith(_UNDEFINED) else RowError
+            raise of(f"does not fit the Jinja text of columns: {reason}") from error
         if len(text) > MAX_ROW_BYTES:
             raise RowError("becomes longer than a row may be through the Jinja text of columns")
         return text

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypedDict
 
 from tunesmith_api.sources import ChatFormat
+from tunesmith_trainer.data.names import near
 from tunesmith_trainer.data.rows import RowError
 
 
@@ -54,6 +55,16 @@ def detect(columns: Iterable[str]) -> ChatFormat | None:
     """The format that the columns tell, or None."""
     present = frozenset(columns)
     return next((name for name, marks in _MARKS if marks <= present), None)
+
+
+def nearest(columns: Iterable[str]) -> list[str]:
+    """The columns that are missing to the first format whose own are all there but for white space or case."""
+    present = frozenset(columns)
+    for _, marks in _MARKS:
+        absent = sorted(marks - present)
+        if len(near(absent, present)) == len(absent):
+            return absent
+    return []
 
 
 def missing_columns(wanted: ChatFormat, columns: Iterable[str]) -> list[str]:

@@ -9,10 +9,11 @@ from itertools import islice
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import OnTooLong
 from tunesmith_trainer.data.conversations import Example
-from tunesmith_trainer.data.gather import KEPT_PROBLEMS, Spooled
+from tunesmith_trainer.data.gather import Spooled
 from tunesmith_trainer.data.mask import Rendered, check_ends, mask_tokens, render_answers
 from tunesmith_trainer.data.rows import Place
 from tunesmith_trainer.data.split import Part
+from tunesmith_trainer.data.tally import KEPT_PROBLEMS
 from tunesmith_trainer.tokenizer import Encoding, Tokenizer
 
 BATCH_ROWS = 256

@@ -13,49 +13,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import DatasetSettings, PrepareSettings
-from tunesmith_api.sources import ChatFormat
 from tunesmith_api.training import SystemPrompt, SystemPromptMode
-from tunesmith_trainer.data.columns import absent_columns, mapping
-from tunesmith_trainer.data.conversations import EXPECTED, Conversation, Example, Message, detect, understand
-from tunesmith_trainer.data.conversations import missing_columns as missing_for
-from tunesmith_trainer.data.read import dataset_files, read_rows
-from tunesmith_trainer.data.rows import Place, Problem, Row, RowError
+from tunesmith_trainer.data.conversations import Conversation, Example, Message
+from tunesmith_trainer.data.read import READABLE, dataset_files, read_rows
+from tunesmith_trainer.data.reader import Read, columns_hint, reader
+from tunesmith_trainer.data.rows import ColumnAbsent, Place, Problem, RowError
+from tunesmith_trainer.data.tally import Tally
 
 # The number of the evaluation dataset among the datasets.
 EVALUATION = -1
-# Problems that are kept with their place; beyond it they are only counted, so that a broken file of a million rows
-# does not become a report of a million lines.
-KEPT_PROBLEMS = 100
 # 16 bytes: two of a billion rows share a digest with a probability below 1e-20 (birthday bound).
 _DIGEST_BYTES = 16
 
 Arrange = Callable[[Example], Example]
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many rows ended how, and where the first of each kind stand."""
-
-    read: int = 0
-    invalid: int = 0
-    duplicates: int = 0
-    formats: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    duplicate_places: list[Place] = field(default_factory=list)
-
-    def refuse(self, problem: Problem) -> None:
-        self.invalid += 1
-        if len(self.problems) < KEPT_PROBLEMS:
-            self.problems.append(problem)
-
-    def repeat(self, place: Place) -> None:
-        self.duplicates += 1
-        if len(self.duplicate_places) < KEPT_PROBLEMS:
-            self.duplicate_places.append(place)
 
 
 @dataclass(slots=True)
@@ -141,57 +115,30 @@ def _gather_one(
 ) -> None:
     number, files = source
     settings, arrange = how
-    read: Callable[[dict[str, Any]], Example] | None = None
+    read: Read | None = None
     tally = gathered.tally
     for row in read_rows(files):
-        tally.read += 1
+        tally.see(number)
         if isinstance(row, Problem):
-            tally.refuse(row)
+            tally.refuse(number, row)
             continue
         if read is None:
-            read = _reader(row, settings, tally)
+            found, read = reader(row, settings)
+            tally.formats.append(found.value)
         try:
             gathered.add(spool, number, row.place, arrange(read(row.columns)))
         except RowError as error:
-            tally.refuse(Problem(row.place, str(error)))
+            cure = columns_hint(row) if isinstance(error, ColumnAbsent) else ""
+            tally.refuse(number, Problem(row.place, str(error), cure))
     if read is None:
-        what = _name(number) + ("; " + "; ".join(map(str, tally.problems[:3])) if tally.problems else "")
-        raise StageFailure(FailureClass.DATASET_INVALID, f"no row can be read of {what}")
+        told = [kind.told(tally.rows[number]) for kind in tally.kinds if kind.dataset == number]
+        what = "; ".join([_name(number), *told[:3]])
+        hint = "Correct the named rows." if told else f"Readable are {READABLE}."
+        raise StageFailure(FailureClass.DATASET_INVALID, f"no row can be read of {what}", hint)
 
 
 def _name(number: int) -> str:
     return "evaluation.dataset" if number == EVALUATION else f"datasets[{number}]"
-
-
-def _reader(first: Row, settings: DatasetSettings, tally: Tally) -> Callable[[dict[str, Any]], Example]:
-    """How the rows of a dataset are understood, decided by the settings and the first row's columns."""
-    present = sorted(first.columns)
-    if settings.columns is not None:
-        if absent := absent_columns(settings.columns, present):
-            raise _no_fit(first, f"has no column {', '.join(absent)}, which columns names")
-        mapped = mapping(settings.columns, settings.format)
-        wanted = ChatFormat.TEXT if settings.format is ChatFormat.TEXT else ChatFormat.PROMPT_COMPLETION
-        tally.formats.append(wanted.value)
-        return lambda columns: understand(mapped(columns), wanted)
-    if settings.format is ChatFormat.AUTO:
-        found = detect(present)
-        if found is None:
-            raise _no_fit(first, "is of no known format")
-    else:
-        found = settings.format
-        if absent := missing_for(found, present):
-            raise _no_fit(first, f"has no column {', '.join(absent)}, which the format {found} needs")
-    tally.formats.append(found.value)
-    return lambda columns: understand(columns, found)
-
-
-def _no_fit(first: Row, what: str) -> StageFailure:
-    seen = ", ".join(sorted(first.columns)) or "none"
-    return StageFailure(
-        FailureClass.DATASET_INVALID,
-        f"{first.place.file} {what}; its columns are: {seen}",
-        hint=f"Say which column is what with datasets[].columns. Formats are found by their columns ({EXPECTED}).",
-    )
 
 
 def with_system(example: Example, policy: SystemPrompt) -> Example:

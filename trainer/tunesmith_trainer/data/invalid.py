@@ -1,7 +1,7 @@
-"""A tally with unusable rows in, one failure out that names the first of them."""
+"""A tally with unusable rows in, one failure out that names what is wrong with them."""
 
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.data.gather import Tally
+from tunesmith_trainer.data.tally import Tally
 
 NAMED = 5
 
@@ -10,8 +10,13 @@ def refuse_invalid(tally: Tally) -> None:
     """Raises DatasetInvalid if there is an unusable row."""
     if not tally.invalid:
         return
-    named = "; ".join(map(str, tally.problems[:NAMED]))
-    more = f" (and {tally.invalid - NAMED} more)" if tally.invalid > NAMED else ""
+    kinds = tally.kinds[:NAMED]
+    named = "; ".join(kind.told(tally.rows[kind.dataset]) for kind in kinds)
+    rest = tally.invalid - sum(kind.count for kind in kinds)
+    more = f" (and {rest} more)" if rest else ""
+    hints = dict.fromkeys(kind.hint(tally.rows[kind.dataset]) for kind in kinds)
     raise StageFailure(
-        FailureClass.DATASET_INVALID, f"{tally.invalid} of {tally.read} rows cannot be used: {named}{more}"
+        FailureClass.DATASET_INVALID,
+        f"{tally.invalid} of {tally.read} rows cannot be used: {named}{more}",
+        hint=" ".join(hints),
     )

@@ -7,12 +7,15 @@ DatasetInvalid. At most one row and one buffer are in memory (Parquet: one batch
 import csv
 import io
 import json
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.data.json_array import json_elements
+from tunesmith_trainer.data.names import quoted
 from tunesmith_trainer.data.rows import MAX_ROW_BYTES, Container, Place, Problem, Row
 
 READABLE = "JSONL, JSON (a list, or an object with one list), CSV and Parquet"
@@ -20,6 +23,11 @@ TOO_LARGE = f"longer than {MAX_ROW_BYTES // 2**20} MiB"
 # Magic numbers: Apache Parquet's file format, RFC 1952 (gzip), RFC 8878 (zstd), the Unicode Standard 23.8 (UTF-16).
 _PARQUET = b"PAR1"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+# Before Office 2007: [MS-CFB] 2.2, the container of .xls.
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0"
+_SPREADSHEETS = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"})
+# Names of a zip's entries are never compressed: ISO/IEC 29500 (a workbook), OpenDocument 1.3, part 2, 3.3 (mimetype).
+_SHEET_MARKS = (b"xl/workbook", b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 _BY_NAME = {
@@ -67,6 +75,8 @@ def container_of(path: Path) -> Container:
         head = file.read(4)
         if head == _PARQUET:
             return Container.PARQUET
+        if _is_spreadsheet(path, head, file):
+            raise _unreadable(path, "is a spreadsheet: save the sheet with the rows as CSV (Excel: 'CSV UTF-8')")
         for magic, name in _COMPRESSED.items():
             if head.startswith(magic):
                 raise _unreadable(path, f"is compressed with {name}: unpack it first")
@@ -81,6 +91,24 @@ def container_of(path: Path) -> Container:
     if named in (Container.CSV, Container.PARQUET) or line[:1] not in (b"[", b"{"):
         return _named_or_refused(path, named)
     return Container.JSON if line[:1] == b"[" else _lines_or_object(line, only, named)
+
+
+def is_csv(name: str) -> bool:
+    """Whether a file of rows is CSV, which its name alone tells."""
+    return _BY_NAME.get(Path(name).suffix.lower()) is Container.CSV
+
+
+def _is_spreadsheet(path: Path, head: bytes, file: BinaryIO) -> bool:
+    """By the name or, in a zip's first and last bytes, by the entries that only a spreadsheet has."""
+    if not head.startswith((b"PK\x03\x04", _OLD_OFFICE)):
+        return False
+    if path.suffix.lower() in _SPREADSHEETS:
+        return True
+    file.seek(0)
+    seen = file.read(_LOOK_BYTES)
+    file.seek(-min(_LOOK_BYTES, path.stat().st_size), os.SEEK_END)
+    seen += file.read(_LOOK_BYTES)
+    return any(mark in seen for mark in _SHEET_MARKS)
 
 
 def _first_line(file: BinaryIO) -> bytes:
@@ -110,10 +138,8 @@ def _lines_or_object(line: bytes, only: bool, named: Container | None) -> Contai
     return Container.JSON if wraps and "conversations" not in first else Container.JSONL
 
 
-def _unreadable(path: Path, what: str) -> StageFailure:
-    return StageFailure(
-        FailureClass.DATASET_INVALID, f"the dataset's file {path.name} {what}", hint=f"Readable are {READABLE}."
-    )
+def _unreadable(path: Path, what: str, hint: str = f"Readable are {READABLE}.") -> StageFailure:
+    return StageFailure(FailureClass.DATASET_INVALID, f"the dataset's file {path.name} {what}", hint)
 
 
 def _jsonl(path: Path) -> Iterator[Row | Problem]:
@@ -171,23 +197,42 @@ def _json(path: Path) -> Iterator[Row | Problem]:
 
 
 def _csv(path: Path) -> Iterator[Row | Problem]:
-    with path.open("r", encoding="utf-8-sig", newline="") as file:
+    # A byte that is not UTF-8 becomes half of a surrogate pair, so that the line that it stands on can be told.
+    with path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(file)
         # The limit is the process's own; the module's default of 128 KiB would refuse long answers.
         csv.field_size_limit(MAX_ROW_BYTES)
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        reader = csv.reader(_utf8_lines(path, file), delimiter=delimiter, strict=True)
         try:
             header = next(reader)
-            if len(set(header)) != len(header):
-                raise _unreadable(path, "has two columns of one name")
+            if twice := [name for name, count in Counter(header).items() if count > 1]:
+                what = f"has two columns of one name: {quoted(twice)}"
+                raise _unreadable(path, what, "The first line is taken as the names of the columns: make them differ.")
             line = reader.line_num + 1
             for values in reader:
                 if values:
                     yield _csv_row(Place(path.name, line), header, values)
                 line = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError) as error:
-            # What follows a broken quote or byte cannot be told apart into rows any more.
+        except csv.Error as error:
+            # What follows a broken quote cannot be told apart into rows any more.
             raise _unreadable(path, f"cannot be read after line {reader.line_num}: {error}") from error
+
+
+def _utf8_lines(path: Path, lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a CSV; raises DatasetInvalid at the first that is not UTF-8.
+
+    What saves one line in another encoding saves all so: with onInvalidRows: Drop the rows without an accent would be
+    left, and nobody told.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.isascii():
+            try:
+                line.encode()
+            except UnicodeEncodeError as error:
+                byte = len(line[: error.start].encode()) + 1
+                what = f"is not UTF-8: line {number}, byte {byte} of the line"
+                raise _unreadable(path, what, "Save it as UTF-8 (Excel: 'CSV UTF-8').") from None
+        yield line
 
 
 def _delimiter(file: io.TextIOBase) -> str:

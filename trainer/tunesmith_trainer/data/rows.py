@@ -31,10 +31,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One row that cannot be used, and why; the sentence quotes no content of the row."""
+    """One row that cannot be used, and why; the sentence quotes no content of the row.
+
+    `cure` is what helps where all rows of a dataset are broken so; "": nothing but to correct them.
+    """
 
     place: Place
     reason: str
+    cure: str = ""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}"
@@ -42,6 +46,10 @@ class Problem:
 
 class RowError(Exception):
     """A row cannot be used; the message says why, without its place and without its content."""
+
+
+class ColumnAbsent(RowError):
+    """A row has not a column that the settings ask for."""
 
 
 class Container(StrEnum):
