@@ -1,11 +1,13 @@
-"""What a run refuses before its first stage, told in a sentence."""
+"""What a run refuses, and what ends it, before its first stage: told in a sentence."""
 
+import signal
+import socket
 from pathlib import Path
 
 import pytest
 import yaml
 
-from support.runs import Ran, manifest, run_job, tunesmith
+from support.runs import Ran, Running, manifest, run_job, tunesmith
 from tunesmith.local.job import Wanted, open_job
 from tunesmith.manifest import read_manifest
 
@@ -52,3 +54,21 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, output: str) -> Non
 
     assert "is a file" in refused(ran)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_while_it_waits_for_a_hub_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: signal.Signals
+) -> None:
+    """As one that is ended in a stage: the last event is `finished`, and the code 130."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        run = Running(tmp_path, manifest(model={"source": "hf://org/model"}), tmp_path / "store")
+        connection, _ = silent.accept()
+        run.process.send_signal(asked)
+        last = run.until(lambda event: event["event"] == "finished")
+        connection.close()
+
+    assert run.end(timeout=300) == 130
+    assert (last["phase"], last["failure"]["class"]) == ("Failed", "Interrupted")

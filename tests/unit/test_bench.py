@@ -49,7 +49,7 @@ def test_a_file_that_was_not_made_ends_the_script(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "train.py").write_text(TRAIN)
     places = [tmp_path / name for name in ("model", "rows.jsonl", "gate.txt", "calibration.txt", "out", "llama")]
-    call = [BENCH / "by_hand.sh", *places, sys.executable, tmp_path / "train.py", "1"]
+    call = [BENCH / "by_hand.sh", *places, sys.executable, tmp_path / "train.py", "4", "4", "1"]
     ended = subprocess.run(call, capture_output=True, text=True, check=False)
 
     assert ended.returncode == 1

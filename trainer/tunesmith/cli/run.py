@@ -56,8 +56,9 @@ def run(
     Example: `tunesmith run examples/quickstart.yaml --output out/`
     """
     try:
-        wanted = Wanted(read_manifest(manifest), output, store, namespace)
-        outcome = _run(wanted, terminal(stderr=as_json), as_json=as_json)
+        with _sigterm_as_ctrl_c():
+            wanted = Wanted(read_manifest(manifest), output, store, namespace)
+            outcome = _run(wanted, terminal(stderr=as_json), as_json=as_json)
     except BaseException as error:
         # Whatever it was: a program is told that nothing more will come.
         if as_json:
@@ -66,6 +67,21 @@ def run(
     if as_json:
         _write(outcome)
     raise typer.Exit(outcome.code)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Before the first stage and after the last, SIGTERM too ends the run recorded and told to a program."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _write(outcome: Outcome) -> None:
