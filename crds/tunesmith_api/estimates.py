@@ -18,15 +18,16 @@ ADAPTER_COPIES = 4
 _JSON_BYTES_PER_TOKEN = 5.0
 # Tokens a second that one core of an AVX-512 server trains of a model of 135 million parameters by LoRA: half of what
 # docs/benchmarks.md has, since rows are counted without their markup and evaluated in between. With it the quickstart
-# is estimated at 440 s, and took 405. The work per token is proportional to the parameters.
+# of 138 steps is estimated at 440 s, and took 405. The work per token is proportional to the parameters.
 _REFERENCE_SPEED, _REFERENCE_PARAMETERS = 100.0, 134.5e6
 # Full fine-tuning computes the gradients of all weights too: 6 against 4 operations per weight and token
 # (Kaplan et al. 2020, section 2.1, without the weight gradients for LoRA).
 _FULL_COST = 1.5
 # What llama.cpp reads of a model of this size a second and core, so that the quickstart's estimate comes out as above.
 _READ_SPEED = 400.0
-# How many times as long all of it takes on a processor that does not multiply bf16 in hardware and has no AVX-512: the
-# quickstart took 15 min 16 s on AVX2 against about 7 min 30 s on AVX-512 (both on two cores, 2026-11).
+# How many times as long all of it takes on a processor that does not multiply bf16 in hardware: the quickstart of 138
+# steps took 15 min 16 s on AVX2 with three types against 6 min 45 s with two (docs/benchmarks.md). Not measured with
+# AVX-512 but without bf16, where training computes in fp32 too.
 _WITHOUT_BF16 = 2.0
 # How many times 20,000 tokens of text a stage reads with llama.cpp.
 _READS = {Stage.IMATRIX: 2, Stage.BASELINE: 1, Stage.QUANTIZE: 1}

@@ -76,7 +76,8 @@ class Evaluation(Api):
     """How the answers are scored: by their Loss alone, or by ExactMatch, Labels or ChrF too."""
     chunks: Annotated[int, Field(ge=2, le=MOST_GATE_CHUNKS)] = GATE_CHUNKS
     """On how many windows of 512 tokens perplexity and KL divergence are measured. Fewer take less time and have wider
-    error bars. General text fills up to 40; more are measured where the held-out rows have so many."""
+    error bars. General text fills up to 40, more take answers of the gate's rows; at most what 6 GiB of logits hold (48
+    with a vocabulary of 262,144)."""
 
 
 class Imatrix(Api):

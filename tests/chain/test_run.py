@@ -6,13 +6,14 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from support.runs import Ran, manifest, run_job, tunesmith
+from support.runs import Ran, all_cores, manifest, on_all_cores, run_job, tunesmith
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -38,7 +39,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The whole chain, once for this module."""
     folder = tmp_path_factory.mktemp("run")
     job = manifest()
-    ran = run_job(folder, job)
+    with on_all_cores():
+        ran = run_job(folder, job)
     assert ran.code == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     return Finished(folder, job, ran)
 
@@ -88,6 +90,16 @@ def test_every_stage_ran_once(finished: Finished) -> None:
     last = finished.ran.events[-1]
     assert (last["event"], last["phase"], last["failure"]) == ("finished", "Complete", None)
     assert sorted(last["files"]) == sorted(map(str, files_below(finished.out)))
+
+
+@pytest.mark.skipif(len(all_cores()) < 2, reason="one core: one stage at a time")
+def test_two_stages_run_side_by_side(finished: Finished) -> None:
+    """And no more: each of llama.cpp's tools takes all cores."""
+    changes = {"started": 1, "done": -1}
+    under_way = list(accumulate(changes.get(event["event"], 0) for event in finished.ran.events))
+
+    assert max(under_way) == 2
+    assert under_way[-1] == 0
 
 
 def test_run_again_it_only_checks(finished: Finished) -> None:

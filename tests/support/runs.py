@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,22 @@ def tunesmith(*arguments: str | Path, **environment: str) -> Ran:
     command = [sys.executable, "-c", "from tunesmith.cli import main; main()", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
     return Ran.of(done.returncode, done.stdout, done.stderr)
+
+
+def all_cores() -> set[int]:
+    """The cores of the whole test run, of which a worker has its share (tests/conftest.py)."""
+    return os.sched_getaffinity(os.getppid())
+
+
+@contextlib.contextmanager
+def on_all_cores() -> Iterator[None]:
+    """Within it, what is started may use every core."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, all_cores())
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def run_job(folder: Path, job: dict[str, Any], *more: str, **environment: str) -> Ran:

@@ -73,7 +73,23 @@ def test_what_a_csv_takes_for_names_is_said() -> None:
 )
 def test_an_absent_column_is_told_once_for_all_rows(settings: dict[str, object], said: str) -> None:
     """Not row by row; with the names that there are."""
-    failure = _refused("rows.jsonl", ["frage", "antwort"], **settings)
+    failure = _refused("rows.csv", ["frage", "antwort"], **settings)
 
     assert said in failure.message
     assert failure.message.endswith("its columns are: 'antwort', 'frage'")
+
+
+def test_what_the_manifest_maps_already_stays_in_what_may_be_pasted() -> None:
+    """And of a column that nothing looks like, it is said how to map it."""
+    hint = _refused("rows.csv", ["frage", " completion"], columns={"prompt": "frage", "completion": "completion"}).hint
+    assert 'write columns: {prompt: "frage", completion: " completion"}.' in hint
+
+    hint = _refused("rows.csv", ["Frage", "ans"], columns={"prompt": "frage", "completion": "antwort"}).hint
+    assert "column 'Frage' differs" in hint.replace("Column", "column")
+    assert "Say which column is what" in hint
+
+
+def test_a_column_of_the_usual_name_may_stand_in_other_rows() -> None:
+    """Rows of JSON have names of their own each: the first one alone decides nothing."""
+    settings = DatasetSettings.model_validate({"digest": "d", "columns": {"prompt": "q"}})
+    reader(Row(Place("rows.jsonl", 1), {"q": "a"}), settings)

@@ -68,6 +68,7 @@ def test_attention_is_only_exchanged_where_it_was_measured_to_be_faster():
         pytest.param({"cpu.max": "max 100000\n"}, None, id="v2 without a limit"),
         pytest.param({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5, id="v1"),
         pytest.param({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None, id="v1 without a limit"),
+        pytest.param({"cpu.max": ""}, None, id="nothing"),
         pytest.param({}, None, id="no cgroup"),
     ],
 )

@@ -24,14 +24,11 @@ def cpu_quota(cgroup: Path = _CGROUP) -> float | None:
     (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
     """
     unified = _text(cgroup / "cpu.max")
-    if unified is not None:
-        quota, period = unified.split()[:2]
-        return None if quota == "max" else int(quota) / int(period)
-    quota_us = _text(cgroup / "cpu" / "cpu.cfs_quota_us")
-    period_us = _text(cgroup / "cpu" / "cpu.cfs_period_us")
-    if quota_us is None or period_us is None or int(quota_us) <= 0:
-        return None
-    return int(quota_us) / int(period_us)
+    if unified is None:
+        unified = f"{_text(cgroup / 'cpu' / 'cpu.cfs_quota_us')} {_text(cgroup / 'cpu' / 'cpu.cfs_period_us')}"
+    numbers = [int(word) for word in unified.split()[:2] if word.isdigit()]
+    # "max" in v2, -1 in v1, and whatever else is no number: no limit that we know of.
+    return numbers[0] / numbers[1] if len(numbers) == 2 and all(numbers) else None  # noqa: PLR2004  # quota and period
 
 
 def _text(path: Path) -> str | None:

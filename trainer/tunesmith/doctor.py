@@ -1,6 +1,7 @@
 """From this machine to a report of what it has for Tunesmith and what it lacks; nothing is changed or fetched."""
 
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from tunesmith.gpu import nvidia_smi
 from tunesmith.llama_cpp.build import absent_prerequisites
 from tunesmith.llama_cpp.find import BUILD_COMMAND, Candidate, candidates
 from tunesmith.llama_cpp.tools import Origin
+from tunesmith.processor import cpu_flags
 
 GIB = 1 << 30
 
@@ -163,22 +165,16 @@ def tools_finding(looked_at: list[Candidate], absent: list[str]) -> Finding:
 
 def _processor() -> Finding:
     info = Path("/proc/cpuinfo")
-    model, flags = parse_cpuinfo(info.read_text() if info.exists() else "")
+    model, flags = model_name(info.read_text() if info.exists() else ""), sorted(CPU_FLAGS & cpu_flags())
     cores = usable_cores()
     facts = {"cores": cores, "model": model, "flags": flags}
     return Finding("processor", Verdict.OK, f"{cores} cores, {model}, {' '.join(flags)}", facts=facts)
 
 
-def parse_cpuinfo(text: str) -> tuple[str, list[str]]:
-    """The first processor's name, and which of `CPU_FLAGS` it has, out of ``/proc/cpuinfo``."""
-    values = dict(reversed([_pair(line) for line in text.splitlines() if ":" in line]))
-    flags = (values.get("flags") or values.get("Features") or "").split()
-    return values.get("model name", platform.machine()), sorted(CPU_FLAGS.intersection(flags))
-
-
-def _pair(line: str) -> tuple[str, str]:
-    name, _, value = line.partition(":")
-    return name.strip(), value.strip()
+def model_name(text: str) -> str:
+    """The first processor's name out of ``/proc/cpuinfo``, the machine's kind where it says none (Arm)."""
+    named = re.search(r"^model name\s*:\s*(.+?)\s*$", text, re.MULTILINE)
+    return named[1] if named else platform.machine()
 
 
 def _memory() -> Finding:

@@ -44,7 +44,7 @@ _PATTERNS = {
     OBJECT_NAME: "the name of a Kubernetes object (small letters, digits, '-' and '.')",
     LABEL_VALUE: "the value of a Kubernetes label (letters, digits, '-', '_' and '.')",
     LABEL_KEY: "the name of a Kubernetes label, such as example.org/team",
-    GPU_MEMORY: "a memory with its unit (Mi, Gi, Ti, G or T), such as 24Gi",
+    GPU_MEMORY: "a number from 1 on with its unit (Mi, Gi, Ti, G or T), such as 24Gi",
     QUANTITY: "a Kubernetes quantity, such as 4, 500m or 16Gi",
 }
 

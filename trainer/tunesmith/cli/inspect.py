@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,14 +63,20 @@ def compare(
     if not pairs:
         console.print(NOT_COMPARABLE, style="yellow", soft_wrap=True)
     for pair in pairs[:answers]:
-        prompt = visible(pair["prompt"][:100])
-        if console.is_terminal:
-            console.rule(prompt, align="left")
-        else:
-            console.print(f"--- {prompt}")
-        table = Table.grid(padding=(0, 2), expand=console.is_terminal)
-        table.add_row(*(visible(pair[name] or "-") for name in ("first", "second")))
-        console.print(table)
+        said = [visible(pair[name] or "-") for name in ("first", "second")]
+        _tell_answers(visible(pair["prompt"][:100]), said, console)
+
+
+def _tell_answers(prompt: str, answers: Sequence[str], console: Console) -> None:
+    """Side by side on a terminal, else one under the other: a file has no width to share."""
+    if not console.is_terminal:
+        for line in (f"--- {prompt}", *answers):
+            console.print(line, soft_wrap=True)
+        return
+    console.rule(prompt, align="left")
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_row(*answers)
+    console.print(table)
 
 
 def doctor(as_json: Json = False) -> None:

@@ -11,6 +11,8 @@ from tunesmith.figures import interval, loss, megabytes, metric_of, number, scor
 
 # Judged on windows of text; the others that have an error bar are judged on held-out prompts (tunesmith_api/gates.py).
 _ON_WINDOWS = {"maxPerplexityIncrease", "maxLogPerplexityIncrease", "maxKLDivergence", "minSameTop"}
+_WINDOWS = "evaluation.chunks (beyond 40 only where the answers of the gate's rows are as long)"
+_PROMPTS = "evaluation.prompts (no more than are held out)"
 _STYLES = {"Passed": "green", "Failed": "red", "Inconclusive": "yellow"}
 
 
@@ -70,9 +72,9 @@ def inconclusive(report: Mapping[str, Any]) -> list[str]:
     absent = dict.fromkeys(gate["name"] for gate in gates if gate.get("value") is None)
     lines = []
     if spanning:
-        windows = ["evaluation.chunks"] if spanning & _ON_WINDOWS else []
-        prompts = ["evaluation.prompts (no more than are held out)"] if spanning - _ON_WINDOWS else []
-        more = " and ".join(windows + prompts)
+        more = " and ".join(
+            dict.fromkeys(_PROMPTS if name not in _ON_WINDOWS else _WINDOWS for name in sorted(spanning))
+        )
         lines.append(f"Inconclusive: the error bar spans the threshold; it fails nothing. More {more} narrow it.")
     if absent:
         lines.append(f"Inconclusive: not measured: {', '.join(absent)}; it fails nothing.")

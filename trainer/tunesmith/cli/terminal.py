@@ -10,7 +10,8 @@ from rich.console import Console
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Columns where there is no terminal: Rich would take 80, and fold or cut names that a file or a program has room for.
 _UNLIMITED = 1_000_000
-_PADDING = re.compile(r" +(?=\n)")
+# Only from the beginning of a run of spaces: it would be read once for each of them.
+_PADDING = re.compile(r"(?<! ) +(?=\n)")
 
 
 def terminal(*, stderr: bool = False) -> Console:

@@ -28,7 +28,8 @@ def refuse_no_folder(what: str, path: Path) -> None:
     there = _nearest(path)
     if there.is_dir():
         return
-    wrong = "is a file; it must be a folder" if there == path else f"cannot be made: {there} is a file"
+    found = "a file" if there.exists() else "a link to nothing"
+    wrong = f"is {found}; it must be a folder" if there == path else f"cannot be made: {there} is {found}"
     raise StageFailure(FailureClass.SPEC_INVALID, f"{what} {path} {wrong}", _HINT)
 
 

@@ -79,8 +79,9 @@ def _checked(gathered: Gathered, settings: PrepareSettings, *, whole: bool) -> C
             rows |= {part.name.lower(): parts.count(part) for part in USED}
             prompts = len({key for at, key in enumerate(gathered.index.prompts) if parts.of(at) is Part.EVAL})
     except StageFailure as error:
-        # Too few rows are no news where most of them are broken: corrected, they may be enough.
-        if not problems or tally.read - tally.duplicates < sum(LEAST.values()):
+        # Too few rows are no news where the broken ones make the difference: corrected, they may be enough.
+        least, different = sum(LEAST.values()), len(set(gathered.index.prompts))
+        if not problems or not different < least <= different + tally.invalid:
             problems.append(Fault.of(error))
     return Checked(tuple(problems), tuple(tally.formats), rows, prompts)
 

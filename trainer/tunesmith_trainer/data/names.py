@@ -25,10 +25,11 @@ def near(wanted: Iterable[str], present: Iterable[str]) -> dict[str, str]:
     return {name: there[_bare(name)] for name in wanted if _bare(name) in there}
 
 
-def near_hint(wanted: Mapping[str, str], present: Iterable[str]) -> str:
+def near_hint(wanted: Mapping[str, str], present: Iterable[str], mapped: Mapping[str, str] | None = None) -> str:
     """What helps where columns only look like the wanted ones, "" where none does; `wanted` are names by role.
 
-    Only the roles of datasets[].columns can be mapped; columns of other formats have to be renamed.
+    Only the roles of datasets[].columns can be mapped; columns of other formats have to be renamed. `mapped` are those
+    that the manifest maps already, and rightly.
     """
     found = near(wanted.values(), present)
     if not found:
@@ -37,6 +38,7 @@ def near_hint(wanted: Mapping[str, str], present: Iterable[str]) -> str:
     hint = f"{said[0].upper()}{said[1:]}: rename {'it' if len(found) == 1 else 'them'}"
     roles = {role: found[name] for role, name in wanted.items() if name in found}
     if roles.keys() <= {"prompt", "completion", "system"}:
+        roles = {**(mapped or {}), **roles}
         # JSON's strings are YAML's too, whatever is in them.
         pairs = ", ".join(f"{role}: {json.dumps(there, ensure_ascii=False)}" for role, there in roles.items())
         hint += f", or write columns: {{{pairs}}}"

@@ -98,6 +98,11 @@ def is_csv(name: str) -> bool:
     return _BY_NAME.get(Path(name).suffix.lower()) is Container.CSV
 
 
+def is_table(name: str) -> bool:
+    """Whether all rows of a file have the same columns, by its name."""
+    return _BY_NAME.get(Path(name).suffix.lower()) in (Container.CSV, Container.PARQUET)
+
+
 def _is_spreadsheet(path: Path, head: bytes, file: BinaryIO) -> bool:
     """By the name or, in a zip's first and last bytes, by the entries that only a spreadsheet has."""
     if not head.startswith((b"PK\x03\x04", _OLD_OFFICE)):

@@ -15,8 +15,8 @@ from tunesmith_trainer.data.conversations import (
     nearest,
     understand,
 )
-from tunesmith_trainer.data.names import near_hint, quoted
-from tunesmith_trainer.data.read import is_csv
+from tunesmith_trainer.data.names import near, near_hint, quoted
+from tunesmith_trainer.data.read import is_csv, is_table
 from tunesmith_trainer.data.rows import Row
 
 Read = Callable[[dict[str, Any]], Example]
@@ -44,10 +44,14 @@ def reader(first: Row, settings: DatasetSettings) -> tuple[ChatFormat, Read]:
 
 def _mapped(first: Row, columns: Columns, asked: ChatFormat) -> tuple[ChatFormat, Read]:
     mapped = mapping(columns, asked)
-    if absent := absent_columns(columns, asked, first.columns):
-        named = {columns.prompt, columns.completion, columns.system}
-        why = "which columns names" if named & set(absent.values()) else "and columns names no other for it"
-        raise _no_fit(first, f"has no column {quoted(sorted(absent.values()))}, {why}", absent)
+    named = {"prompt": columns.prompt, "completion": columns.completion, "system": columns.system}
+    absent = absent_columns(columns, asked, first.columns)
+    by_name = set(named.values()) & set(absent.values())
+    # A column of the usual name may be in the other rows where each has names of its own.
+    if by_name or (absent and (is_table(first.place.file) or near(absent.values(), first.columns))):
+        why = "which columns names" if by_name else "and columns names no other for it"
+        mapped_well = {role: name for role, name in named.items() if name and role not in absent}
+        raise _no_fit(first, f"has no column {quoted(sorted(absent.values()))}, {why}", absent, mapped_well)
     found = ChatFormat.TEXT if asked is ChatFormat.TEXT else ChatFormat.PROMPT_COMPLETION
     return found, lambda row: understand(mapped(row), found)
 
@@ -62,11 +66,15 @@ def _mapping_hint(row: Row) -> str:
     return f"{hint} The first line of a CSV is taken as the names of its columns." if is_csv(row.place.file) else hint
 
 
-def _no_fit(first: Row, what: str, wanted: Mapping[str, str]) -> StageFailure:
-    """`wanted` are names of columns by what they are wanted for."""
-    hint = near_hint(wanted, first.columns)
+def _no_fit(first: Row, what: str, wanted: Mapping[str, str], mapped: Mapping[str, str] | None = None) -> StageFailure:
+    """`wanted` are names of columns by what they are wanted for, `mapped` those that are there."""
+    hint = near_hint(wanted, first.columns, mapped)
+    if not hint:
+        hint = f"{_mapping_hint(first)} Formats are found by their columns ({EXPECTED})."
+    elif len(near(wanted.values(), first.columns)) < len(wanted):
+        hint = f"{hint} {_mapping_hint(first)}"
     return StageFailure(
         FailureClass.DATASET_INVALID,
         f"{first.place.file} {what}; its columns are: {quoted(sorted(first.columns))}",
-        hint=hint or f"{_mapping_hint(first)} Formats are found by their columns ({EXPECTED}).",
+        hint=hint,
     )
