@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,7 @@ def run(
     Example: `tunesmith run examples/quickstart.yaml --output out/`
     """
     try:
-        with _sigterm_as_ctrl_c():
+        with _interruptible():
             wanted = Wanted(read_manifest(manifest), output, store, namespace)
             outcome = _run(wanted, terminal(stderr=as_json), as_json=as_json)
     except BaseException as error:
@@ -70,18 +70,28 @@ def run(
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Before the first stage and after the last, SIGTERM too ends the run recorded and told to a program."""
+def _interruptible() -> Iterator[None]:
+    """Before the first stage and after the last, SIGTERM ends the run as Ctrl-C does: recorded and told to a program.
+
+    SIGINT too: whoever starts commands in the background has it ignored.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    with _handling(interrupt):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before: dict[signal.Signals, Any] = {name: signal.signal(name, handler) for name in _STOPPERS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, earlier in before.items():
+            signal.signal(name, earlier)
 
 
 def _write(outcome: Outcome) -> None:
@@ -182,12 +192,8 @@ def _stopping(run: Run) -> Iterator[None]:
             what = b"Saving at the end of the running step" if run.is_training() else b"Stopping"
             os.write(2, b"\n" + what + b"; press Ctrl-C again to end at once.\n")
 
-    handlers: dict[signal.Signals, Any] = {name: signal.signal(name, stop) for name in _STOPPERS}
-    try:
+    with _handling(stop):
         yield
-    finally:
-        for name, handler in handlers.items():
-            signal.signal(name, handler)
 
 
 # From the first of these on, a result is recorded that was made for this very manifest.
