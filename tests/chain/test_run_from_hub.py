@@ -73,7 +73,7 @@ def test_a_gated_repository_is_denied_without_a_token(hub: Hub, work: Path) -> N
     """Before anything runs, with what would help; a Secret that is named and absent is SecretMissing."""
     denied = run(hub, work, "denied", named=None)
     assert (denied.code, denied.started()) == (1, [])
-    assert "AccessDenied: hf://org/cut is gated" in denied.stderr
+    assert "AccessDenied: spec.model.source: hf://org/cut is gated" in denied.stderr
     assert "token" in denied.stderr
 
     missing = run(hub, work, "missing", named="absent")
