@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tunesmith_api.effective import Effective
 from tunesmith_api.quantizations import QUANTIZATIONS
 from tunesmith_api.resolved import ModelDimensions, Resolved
 from tunesmith_api.settings import BaselineSettings, TrainSettings
@@ -29,8 +30,6 @@ _READ_SPEED = 400.0
 # steps took 15 min 16 s on AVX2 with three types against 6 min 45 s with two (docs/benchmarks.md). Not measured with
 # AVX-512 but without bf16, where training computes in fp32 too.
 _WITHOUT_BF16 = 2.0
-# How many times 20,000 tokens of text a stage reads with llama.cpp.
-_READS = {Stage.IMATRIX: 2, Stage.BASELINE: 1, Stage.QUANTIZE: 1}
 # Starting Python with torch, loading a model, writing a file: seconds per stage on an idle machine.
 _START_SECONDS = 10.0
 # What a matrix becomes whose rows do not fit a type's blocks of 256 weights, by the type's beginning: the bits per
@@ -74,28 +73,22 @@ class Estimate:
     seconds: float
 
 
-def estimate(
-    resolved: Resolved,
-    train: TrainSettings,
-    baseline: BaselineSettings,
-    types: tuple[str, ...],
-    known: Known = Known(),
-) -> Estimate:
+def estimate(resolved: Resolved, values: Effective, types: tuple[str, ...], known: Known = Known()) -> Estimate:
     """What a job of these settings takes; `types` are the quantizations. Cores are taken to be one: divide by yours."""
     model = resolved.model.dimensions
     files = {name: quantized_bytes(model, name) for name in types}
-    tokens = train_tokens(sum(dataset.size for dataset in resolved.datasets), known.rows, train)
+    tokens = train_tokens(sum(dataset.size for dataset in resolved.datasets), known.rows, values.train)
     gguf = model.parameters * BF16_BYTES
     disk = (
         model.bytes
         + 3 * gguf
         + sum(files.values())
-        + logits_bytes(model, baseline)
-        + adapter_bytes(model, train) * ADAPTER_COPIES
+        + logits_bytes(model, values.baseline)
+        + adapter_bytes(model, values.train) * ADAPTER_COPIES
     )
     left = _all_stages(types) if known.left is None else known.left
     download = _download_bytes(resolved) if Stage.PREPARE in left else 0
-    seconds = _seconds(model, train, tokens, left) * (1.0 if known.bf16 else _WITHOUT_BF16)
+    seconds = _seconds(model, values, tokens, left) * (1.0 if known.bf16 else _WITHOUT_BF16)
     return Estimate(files, disk, download, tokens, seconds + len(left) * _START_SECONDS)
 
 
@@ -170,7 +163,7 @@ def adapter_bytes(model: ModelDimensions, train: TrainSettings) -> int:
 
 def _all_stages(types: tuple[str, ...]) -> tuple[str, ...]:
     once = (Stage.PREPARE, Stage.TRAIN, Stage.CONVERT, Stage.IMATRIX, Stage.BASELINE, Stage.EVALUATE)
-    return (*once, *(f"{Stage.QUANTIZE}-{name}" for name in types))
+    return (*once, *(f"{Stage.QUANTIZE}-{name}" for name in types), Stage.PUBLISH)
 
 
 def _download_bytes(resolved: Resolved) -> int:
@@ -180,10 +173,15 @@ def _download_bytes(resolved: Resolved) -> int:
     return sum(size for uri, size in sizes.items() if uri.startswith(PORTABLE))
 
 
-def _seconds(model: ModelDimensions, train: TrainSettings, tokens: int, left: tuple[str, ...]) -> float:
+def _seconds(model: ModelDimensions, values: Effective, tokens: int, left: tuple[str, ...]) -> float:
     scale = model.parameters / _REFERENCE_PARAMETERS
-    cost = _FULL_COST if train.method is Method.FULL else 1.0
+    cost = _FULL_COST if values.train.method is Method.FULL else 1.0
     training = tokens / _REFERENCE_SPEED * scale * cost if Stage.TRAIN in left else 0.0
-    reads = sum(_READS.get(Stage(name.partition("-")[0]), 0) for name in left)
-    reading = reads * 20_000 / _READ_SPEED * scale
+    gate = values.baseline.chunks * values.baseline.context_length
+    reads = {
+        Stage.IMATRIX: values.imatrix.chunks * values.imatrix.context_length,
+        Stage.BASELINE: gate,
+        Stage.QUANTIZE: gate,
+    }
+    reading = sum(reads.get(Stage(name.partition("-")[0]), 0) for name in left) / _READ_SPEED * scale
     return training + reading

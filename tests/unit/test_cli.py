@@ -97,3 +97,13 @@ def test_a_number_of_answers_is_not_negative(tmp_path: Path) -> None:
     assert ran.code == 2
     assert "'--answers'" in ran.stderr
     assert "answer to first" not in called("compare", folder, folder, "--answers", "0").stdout
+
+
+def test_in_a_file_answers_stand_one_under_the_other(tmp_path: Path) -> None:
+    """Side by side a long one would fill every line of the other with spaces."""
+    folder = finished(tmp_path / "one", "x" * 3000)
+    ran = called("compare", folder, folder)
+
+    answers = [line for line in ran.stdout.splitlines() if line.startswith("answer to")]
+    assert len(answers) == 2
+    assert not [line for line in ran.stdout.splitlines() if line.endswith(" ") or "   answer to" in line]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from support.cli import called
+from support.gpu import NO_GPU
 from support.manifests import manifest
 from support.tiny_sources import ROWS, write_sources
 from tunesmith.cli.app import app
@@ -18,6 +20,8 @@ from tunesmith.cli.notes import notes_on
 from tunesmith.local.job import Wanted, open_job
 from tunesmith.local.record import Record, write_record
 from tunesmith.manifest import read_manifest
+from tunesmith.processor import cpu_flags, native_bf16
+from tunesmith_api.effective import resolve_settings
 from tunesmith_api.estimates import Known, estimate
 from tunesmith_api.failures import StageFailure
 from tunesmith_api.spec import FineTuneJob
@@ -63,15 +67,24 @@ def test_sources_on_this_machine_are_not_downloaded(folder: Path) -> None:
     assert estimates(folder)["downloadBytes"] == 0
 
 
-@pytest.mark.parametrize(("flags", "bf16"), [({"avx2"}, False), ({"avx2", "avx512_bf16", "bf16"}, True)])
-def test_the_processor_counts(folder: Path, monkeypatch: pytest.MonkeyPatch, flags: set[str], bf16: bool) -> None:
-    """By the flags that training looks at."""
-    asked: list[Known] = []
-    monkeypatch.setattr("tunesmith.cli.plan.cpu_flags", lambda: frozenset(flags))
-    monkeypatch.setattr("tunesmith.cli.plan.estimate", lambda *given: asked.append(given[-1]) or estimate(*given))
+def test_the_processor_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the flags that training looks at: the time is that of this machine, and not of the other sort."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
+    # Of a billion weights there is only the head, which is all that plan reads.
+    head = json.dumps({"w": {"dtype": "BF16", "shape": [10**9], "data_offsets": [0, 2 * 10**9]}}).encode()
+    (folder / "model" / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+    planned(folder)
+    local = open_job(Wanted(read_manifest(folder / "job.yaml"), folder / "out"))
+    resolved = local.record.resolved
+    assert resolved is not None
+    values = resolve_settings("j", local.job.spec, resolved)
+    types = tuple(each.value for each in local.job.spec.quantizations)
+    left = tuple(stage.name for stage in local.plan.stages)
+    here = native_bf16(cpu_flags())
+    seconds = {bf16: estimate(resolved, values, types, Known(60, left, bf16)).seconds for bf16 in (here, not here)}
 
+    assert estimates(folder)["coreSeconds"] == seconds[here] != seconds[not here]
     assert re.search(r"cores +about \d", planned(folder).stdout)
-    assert [known.bf16 for known in asked] == [bf16]
 
 
 def test_a_gpu_is_not_passed_over_in_silence(folder: Path) -> None:
@@ -84,9 +97,9 @@ def test_a_gpu_is_not_passed_over_in_silence(folder: Path) -> None:
     assert "less on the GPU that training asks for" in with_gpu.stdout
 
 
+@NO_GPU
 def test_a_gpu_that_this_machine_lacks_is_said_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To people and programs."""
-    monkeypatch.setattr("tunesmith.cli.notes.has_gpu", lambda: False)
     monkeypatch.chdir(folder)
     gpu = {"memory": "8Gi"}
 
@@ -95,9 +108,9 @@ def test_a_gpu_that_this_machine_lacks_is_said_before_training(folder: Path, mon
     assert json.loads(planned(folder, "--json").stdout)["notes"] == []
 
 
-def test_a_training_that_is_done_lacks_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@NO_GPU
+def test_a_training_that_is_done_lacks_no_gpu() -> None:
     """What is left of the job runs without one."""
-    monkeypatch.setattr("tunesmith.cli.notes.has_gpu", lambda: False)
     job = FineTuneJob.model_validate(manifest({"training": {"gpu": {"memory": "8Gi"}}}))
 
     assert len(notes_on(job)) == 1

@@ -110,3 +110,12 @@ def test_too_few_rows_are_said_where_corrected_ones_would_be_too_few_as_well(tmp
     _, found = check(tmp_path)
 
     assert [each["class"] for each in found["problems"]] == ["DatasetInvalid", "DatasetTooSmall"]
+
+
+def test_many_rows_of_few_prompts_are_too_few_whatever_is_broken_beside_them(tmp_path: Path) -> None:
+    """One broken row is not what makes the difference."""
+    rows = [{"prompt": f"q{n % 5}", "completion": f"a{n}"} for n in range(60)]
+    write_rows(tmp_path / "sources" / "0", [*rows, "{broken"])
+    _, found = check(tmp_path)
+
+    assert [each["class"] for each in found["problems"]] == ["DatasetInvalid", "DatasetTooSmall"]

@@ -4,8 +4,8 @@ import pytest
 
 from tunesmith_api.failures import StageFailure
 from tunesmith_api.settings import DatasetSettings
+from tunesmith_trainer.data.formats import format_of
 from tunesmith_trainer.data.names import near_hint, quoted
-from tunesmith_trainer.data.reader import reader
 from tunesmith_trainer.data.rows import Place, Row
 
 USUAL = {"prompt": "prompt", "completion": "completion"}
@@ -14,7 +14,7 @@ USUAL = {"prompt": "prompt", "completion": "completion"}
 def _refused(file: str, names: list[str], **settings: object) -> StageFailure:
     told = DatasetSettings.model_validate({"digest": "d"} | settings)
     with pytest.raises(StageFailure) as caught:
-        reader(Row(Place(file, 2), dict.fromkeys(names, "x")), told)
+        format_of(Row(Place(file, 2), dict.fromkeys(names, "x")), told)
     return caught.value
 
 
@@ -92,4 +92,4 @@ def test_what_the_manifest_maps_already_stays_in_what_may_be_pasted() -> None:
 def test_a_column_of_the_usual_name_may_stand_in_other_rows() -> None:
     """Rows of JSON have names of their own each: the first one alone decides nothing."""
     settings = DatasetSettings.model_validate({"digest": "d", "columns": {"prompt": "q"}})
-    reader(Row(Place("rows.jsonl", 1), {"q": "a"}), settings)
+    format_of(Row(Place("rows.jsonl", 1), {"q": "a"}), settings)

@@ -18,7 +18,7 @@ def _tally(*problems: Problem, rows: int) -> Tally:
 
 
 def _told(tally: Tally) -> list[str]:
-    return [kind.told(tally.rows[kind.dataset]) for kind in tally.kinds]
+    return [kind.told(tally.rows[kind.dataset]) for kind in tally.alike]
 
 
 def test_reasons_that_differ_in_a_number_are_one_kind_but_columns_are_not() -> None:
@@ -44,7 +44,7 @@ def test_the_cure_of_all_rows_is_none_for_some() -> None:
     """A column that some rows have is no matter of the settings."""
     problem = Problem(Place("a.jsonl", 1), "has no column 'a'", "Say which.")
 
-    assert [_tally(problem, rows=rows).kinds[0].hint(rows) for rows in (1, 2)] == [
+    assert [_tally(problem, rows=rows).alike[0].hint(rows) for rows in (1, 2)] == [
         "Say which.",
         "Correct the named rows, or set spec.onInvalidRows: Drop.",
     ]
@@ -54,7 +54,7 @@ def test_no_broken_row_is_left_out_of_the_count() -> None:
     """However many things are wrong: what is not named is counted."""
     tally = _tally(*(Problem(Place("a.jsonl", n), f"reason{n}") for n in range(300)), rows=300)
 
-    assert len(tally.kinds) == len(tally.problems) == KEPT_PROBLEMS
+    assert len(tally.alike) == len(tally.problems) == KEPT_PROBLEMS
     with pytest.raises(StageFailure, match=r"^300 of 300 rows .*\(and 295 more\)$") as caught:
         refuse_invalid(tally)
     assert caught.value.hint == "Correct the named rows, or set spec.onInvalidRows: Drop."

@@ -39,7 +39,26 @@ def expected(known: Known, source: str = "hf://org/model", **training: object) -
     spec = a_spec(model={"source": source}, training=training)
     found = resolved(spec)
     values = resolve_settings("job", spec, found)
-    return estimate(found, values.train, values.baseline, tuple(name.value for name in spec.quantizations), known)
+    return estimate(found, values, tuple(name.value for name in spec.quantizations), known)
+
+
+@pytest.mark.parametrize(
+    ("left", "fewer"),
+    [
+        ("imatrix", {"imatrix": {"chunks": 10}}),
+        ("baseline", {"evaluation": {"chunks": 10}}),
+        ("quantize-Q4_K_M", {"evaluation": {"chunks": 10}}),
+    ],
+)
+def test_fewer_windows_take_less_time(left: str, fewer: dict[str, object]) -> None:
+    """Each of the stages that read them."""
+    spec = a_spec()
+    seconds = [
+        estimate(found := resolved(each), resolve_settings("job", each, found), (), Known(left=(left,))).seconds
+        for each in (spec, a_spec(**fewer))
+    ]
+
+    assert seconds[1] < seconds[0]
 
 
 @pytest.mark.parametrize(

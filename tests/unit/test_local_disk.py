@@ -22,7 +22,7 @@ def spaces(*names: str) -> list[Space]:
 def test_a_whole_job_takes_what_plan_says() -> None:
     """Two ways to the same figure: by stage here, in one formula there."""
     types = tuple(type_.value for type_ in SPEC.quantizations)
-    said = estimate(RESOLVED, VALUES.train, VALUES.baseline, types).disk_bytes
+    said = estimate(RESOLVED, VALUES, types).disk_bytes
 
     assert needed(spaces(), store_is_local=True, one_disk=True) == (said, 0)
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from support.builders import DATASETS, MODEL, a_plan, a_spec, resolved
+from support.gpu import folder_with_nvidia_smi
 from support.tiny_sources import write_sources
 from support.waiting import wait_until
 from tunesmith.cache import cache_dir
@@ -67,12 +68,14 @@ def test_prepare_is_told_which_layers_training_asks_for(change: dict[str, Any], 
     [
         ("file", "is a file; it must be a folder"),
         ("file/below", "cannot be made: .*/file is a file"),
+        ("link", "is a link to nothing; it must be a folder"),
         ("/proc/below", "the output folder /proc/below cannot be used: nothing can be written in /proc"),
     ],
 )
 def test_an_output_that_cannot_be_a_folder_is_refused_in_a_sentence(tmp_path: Path, place: str, said: str) -> None:
     """Whoever asks: /proc lets even root write nothing."""
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "a disk that is not mounted")
     with pytest.raises(StageFailure, match=said) as caught, held(tmp_path / place):
         pass
 
@@ -196,10 +199,7 @@ def test_a_gpu_that_only_the_driver_knows_of_is_used(
 ) -> None:
     """WSL2 has no device file; doctor asks the same tool."""
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\necho '{answer}'\n")
-    (tmp_path / "bin" / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("PATH", str(folder_with_nvidia_smi(tmp_path / "bin", answer)))
     local = opened(tmp_path)
 
     used = local.site.execution(local.plan.stage(Stage.TRAIN))["useGpu"]

@@ -11,11 +11,11 @@ import yaml
 from typer.testing import CliRunner
 
 from support.cli import called
+from support.gpu import NO_GPU, folder_with_nvidia_smi
 from support.hub import serving_hub
 from support.runs import Ran, tunesmith
 from support.tiny_sources import MODEL, ROWS, write_sources
 from tunesmith.cli.app import app
-from tunesmith_api.failures import FailureClass, StageFailure
 
 
 @pytest.fixture
@@ -278,6 +278,14 @@ def test_what_a_hub_says_is_not_there_is_wrong(folder: Path, model: dict[str, An
     assert said in ran.stdout
 
 
+def broken_pyarrow(folder: Path, error: str) -> dict[str, Any]:
+    """What makes a check of rows fail for real: Parquet, and a pyarrow that cannot be imported."""
+    (folder / "broken" / "pyarrow").mkdir(parents=True)
+    (folder / "broken" / "pyarrow" / "__init__.py").write_text(f"raise {error}\n")
+    (folder / "rows.parquet").write_bytes(b"PAR1")
+    return {"datasets": [{"source": "file://rows.parquet"}], "environment": {"PYTHONPATH": str(folder / "broken")}}
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -287,12 +295,7 @@ def test_what_a_hub_says_is_not_there_is_wrong(folder: Path, model: dict[str, An
 )
 def test_a_check_that_fails_is_no_fault_of_the_manifest(folder: Path, error: str, code: int, said: str) -> None:
     """A package that the base install lacks is a note, a crash is a failure (1); neither is a wrong manifest (2)."""
-    (folder / "broken" / "pyarrow").mkdir(parents=True)
-    (folder / "broken" / "pyarrow" / "__init__.py").write_text(f"raise {error}\n")
-    (folder / "rows.parquet").write_bytes(b"PAR1")
-    ran = checked(
-        folder, datasets=[{"source": "file://rows.parquet"}], environment={"PYTHONPATH": str(folder / "broken")}
-    )
+    ran = checked(folder, **broken_pyarrow(folder, error))
 
     assert ran.code == code, ran.stdout + ran.stderr
     assert said in ran.stdout + ran.stderr
@@ -309,40 +312,40 @@ def test_what_does_nothing_here_is_a_note(folder: Path, options: list[str]) -> N
     assert "Only in a cluster, and without effect here: spec.priority, spec.stages." in notes
 
 
+ONE_GPU = "NVIDIA L4, 23034, 570.1"
+
+
 @pytest.mark.parametrize(
-    ("training", "there", "told"),
+    ("training", "answer", "told"),
     [
-        ({"gpu": {"memory": "24Gi"}}, False, True),
-        ({"gpu": {"memory": "24Gi"}}, True, False),
-        ({"gpu": {"memory": "24Gi"}, "method": "None"}, False, False),
-        ({}, False, False),
+        pytest.param({"gpu": {"memory": "24Gi"}}, "", True, marks=NO_GPU),
+        ({"gpu": {"memory": "24Gi"}}, ONE_GPU, False),
+        ({"gpu": {"memory": "24Gi"}, "method": "None"}, "", False),
+        ({}, "", False),
     ],
 )
 def test_a_gpu_that_is_asked_for_and_not_here_is_a_note(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], there: bool, told: bool
+    folder: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], answer: str, told: bool
 ) -> None:
     """The job may be meant for another machine; on this one training would be the first to say so."""
-    monkeypatch.setattr("tunesmith.cli.notes.has_gpu", lambda: there)
+    monkeypatch.setenv("PATH", str(folder_with_nvidia_smi(folder / "bin", answer)))
     ran = checked(folder, "--offline", training=training)
 
     assert ran.code == 0
     assert ("This machine has no GPU, and spec.training.gpu asks for one" in ran.stdout) == told
 
 
-def test_a_program_gets_its_object_where_a_check_fails_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_gets_its_object_where_a_check_fails_too(folder: Path) -> None:
     """What was found before is not lost with it, and an unfinished check calls nothing valid."""
-
-    def fails(*_: object) -> None:
-        raise StageFailure(FailureClass.INTERNAL, "a defect")
-
-    monkeypatch.setattr("tunesmith.cli.validate.check_rows", fails)
-    told = json.loads((ran := checked(folder, "--json")).stdout)
+    broken = broken_pyarrow(folder, 'RuntimeError("a defect")')
+    told = json.loads((ran := checked(folder, "--json", **broken)).stdout)
 
     assert (ran.code, told["valid"], told["problems"]) == (1, False, [])
     assert told["notChecked"] == ["spec.datasets"]
-    assert (told["failure"]["class"], told["failure"]["message"]) == ("Internal", "a defect")
-    assert "Internal: a defect" in ran.stderr
+    assert told["failure"]["class"] == "Internal"
+    assert "RuntimeError: a defect" in told["failure"]["message"]
+    assert "RuntimeError: a defect" in ran.stderr
 
     (folder / "model" / "config.json").unlink()
-    assert checked(folder).code == 2
-    assert json.loads(checked(folder, "--json").stdout)["problems"][0]["path"] == "spec.model.source"
+    assert checked(folder, **broken).code == 2
+    assert json.loads(checked(folder, "--json", **broken).stdout)["problems"][0]["path"] == "spec.model.source"

@@ -23,16 +23,16 @@ def cpu_quota(cgroup: Path = _CGROUP) -> float | None:
     v2: ``cpu.max`` holds "quota period" or "max period"; v1: ``cpu/cpu.cfs_quota_us``, -1 for none
     (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
     """
-    unified = _text(cgroup / "cpu.max")
-    if unified is None:
-        unified = f"{_text(cgroup / 'cpu' / 'cpu.cfs_quota_us')} {_text(cgroup / 'cpu' / 'cpu.cfs_period_us')}"
-    numbers = [int(word) for word in unified.split()[:2] if word.isdigit()]
+    words = _words(cgroup / "cpu.max")
+    if not words:
+        words = [*_words(cgroup / "cpu" / "cpu.cfs_quota_us"), *_words(cgroup / "cpu" / "cpu.cfs_period_us")]
+    numbers = [int(word) for word in words[:2] if word.isdigit()]
     # "max" in v2, -1 in v1, and whatever else is no number: no limit that we know of.
     return numbers[0] / numbers[1] if len(numbers) == 2 and all(numbers) else None  # noqa: PLR2004  # quota and period
 
 
-def _text(path: Path) -> str | None:
+def _words(path: Path) -> list[str]:
     try:
-        return path.read_text()
+        return path.read_text().split()
     except OSError:
-        return None
+        return []

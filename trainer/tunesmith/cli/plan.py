@@ -64,7 +64,7 @@ def plan(
     there = {stage.name: _in_store(local, stage.name) for stage in local.plan.stages}
     left = tuple(name for name, found in there.items() if not found)
     known = Known(rows=_rows_here(resolved, text.folder), left=left, bf16=native_bf16(cpu_flags()))
-    expected = estimate(resolved, values.train, values.baseline, types, known)
+    expected = estimate(resolved, values, types, known)
     settings = settings_table(local.written, local.job.spec, resolved)
     notes = notes_on(local.job, trains=Stage.TRAIN in left)
     if as_json:

@@ -16,8 +16,12 @@ def refuse_store(store: Store, *, writes: bool = True) -> None:
 
     Nothing is known of a store elsewhere without asking its service.
     """
-    if isinstance(store, FolderStore):
-        (refuse_unwritable if writes else refuse_no_folder)("the store", store.root)
+    if not isinstance(store, FolderStore):
+        return
+    if writes:
+        refuse_unwritable("the store", store.root)
+    else:
+        refuse_no_folder("the store", store.root)
 
 
 def refuse_no_folder(what: str, path: Path) -> None:

@@ -89,10 +89,10 @@ def _checked(gathered: Gathered, settings: PrepareSettings, *, whole: bool) -> C
 def _faults(tally: Tally) -> list[Fault]:
     invalid = FailureClass.DATASET_INVALID
     faults = []
-    for kind in tally.kinds:
-        rows = tally.rows[kind.dataset]
-        faults.append(Fault(invalid, kind.told(rows), kind.hint(rows), kind.dataset))
-    if rest := tally.invalid - sum(kind.count for kind in tally.kinds):
+    for each in tally.alike:
+        rows = tally.rows[each.dataset]
+        faults.append(Fault(invalid, each.told(rows), each.hint(rows), each.dataset))
+    if rest := tally.invalid - sum(each.count for each in tally.alike):
         faults.append(Fault(invalid, f"{rest} rows more cannot be used, each for another reason", faults[-1].right))
     return faults
 

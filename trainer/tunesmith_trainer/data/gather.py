@@ -19,8 +19,8 @@ from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import DatasetSettings, PrepareSettings
 from tunesmith_api.training import SystemPrompt, SystemPromptMode
 from tunesmith_trainer.data.conversations import Conversation, Example, Message
+from tunesmith_trainer.data.formats import Read, columns_hint, format_of
 from tunesmith_trainer.data.read import READABLE, dataset_files, read_rows
-from tunesmith_trainer.data.reader import Read, columns_hint, reader
 from tunesmith_trainer.data.rows import ColumnAbsent, Place, Problem, RowError
 from tunesmith_trainer.data.tally import Tally
 
@@ -123,7 +123,7 @@ def _gather_one(
             tally.refuse(number, row)
             continue
         if read is None:
-            found, read = reader(row, settings)
+            found, read = format_of(row, settings)
             tally.formats.append(found.value)
         try:
             gathered.add(spool, number, row.place, arrange(read(row.columns)))
@@ -131,7 +131,7 @@ def _gather_one(
             cure = columns_hint(row) if isinstance(error, ColumnAbsent) else ""
             tally.refuse(number, Problem(row.place, str(error), cure))
     if read is None:
-        told = [kind.told(tally.rows[number]) for kind in tally.kinds if kind.dataset == number]
+        told = [each.told(tally.rows[number]) for each in tally.alike if each.dataset == number]
         what = "; ".join([_name(number), *told[:3]])
         hint = "Correct the named rows." if told else f"Readable are {READABLE}."
         raise StageFailure(FailureClass.DATASET_INVALID, f"no row can be read of {what}", hint)

@@ -10,11 +10,11 @@ def refuse_invalid(tally: Tally) -> None:
     """Raises DatasetInvalid if there is an unusable row."""
     if not tally.invalid:
         return
-    kinds = tally.kinds[:NAMED]
-    named = "; ".join(kind.told(tally.rows[kind.dataset]) for kind in kinds)
-    rest = tally.invalid - sum(kind.count for kind in kinds)
+    alike = tally.alike[:NAMED]
+    named = "; ".join(each.told(tally.rows[each.dataset]) for each in alike)
+    rest = tally.invalid - sum(each.count for each in alike)
     more = f" (and {rest} more)" if rest else ""
-    hints = dict.fromkeys(kind.hint(tally.rows[kind.dataset]) for kind in kinds)
+    hints = dict.fromkeys(each.hint(tally.rows[each.dataset]) for each in alike)
     raise StageFailure(
         FailureClass.DATASET_INVALID,
         f"{tally.invalid} of {tally.read} rows cannot be used: {named}{more}",

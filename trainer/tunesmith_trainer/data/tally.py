@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"(?<![\w'\"-])\d+(?![\w'\"])")
 
 
 @dataclass(slots=True)
-class Kind:
+class Alike:
     """Rows of one dataset that are broken alike: how many, and where the first of them stand."""
 
     dataset: int
@@ -64,12 +64,12 @@ class Tally:
     problems: list[Problem] = field(default_factory=list)
     duplicate_places: list[Place] = field(default_factory=list)
     rows: Counter[int] = field(default_factory=Counter)
-    _kinds: dict[tuple[int, str], Kind] = field(default_factory=dict)
+    _alike: dict[tuple[int, str], Alike] = field(default_factory=dict)
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def alike(self) -> tuple[Alike, ...]:
         """What is wrong with rows, in the order in which it was met first."""
-        return tuple(self._kinds.values())
+        return tuple(self._alike.values())
 
     def see(self, dataset: int) -> None:
         """One more row was read of this dataset."""
@@ -82,8 +82,8 @@ class Tally:
         if len(self.problems) < KEPT_PROBLEMS:
             self.problems.append(problem)
         key = dataset, _NUMBER.sub("…", problem.reason)
-        if key in self._kinds or len(self._kinds) < KEPT_PROBLEMS:
-            self._kinds.setdefault(key, Kind(dataset, problem)).add(problem)
+        if key in self._alike or len(self._alike) < KEPT_PROBLEMS:
+            self._alike.setdefault(key, Alike(dataset, problem)).add(problem)
 
     def repeat(self, place: Place) -> None:
         """One more row that was there before."""

@@ -22,7 +22,7 @@ from tunesmith_trainer.data.rows import Row
 Read = Callable[[dict[str, Any]], Example]
 
 
-def reader(first: Row, settings: DatasetSettings) -> tuple[ChatFormat, Read]:
+def format_of(first: Row, settings: DatasetSettings) -> tuple[ChatFormat, Read]:
     """The format of a dataset and the function from a row's columns to what the row says.
 
     Raises DatasetInvalid where the first row has not the columns that settings or format ask for.
