@@ -12,12 +12,10 @@ from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.gguf_file import Gguf, Tensor, read_gguf, tensor_words
 from tunesmith_trainer.llama.run import Ran, run_tool
+from tunesmith_trainer.llama.windows import batch_tokens
 
 if TYPE_CHECKING:
     import numpy as np
-
-# As many windows at once as perplexity takes; the tool demands a multiple of the window (P52).
-BATCH_TOKENS = 2048
 
 _CHUNKS = re.compile(r"computing over (\d+) chunks")
 _TOO_SHORT = re.compile(r"tokenizes to only (\d+) tokens")
@@ -62,7 +60,7 @@ def collect(how: Calibrating, piece: Piece, into: Path) -> int:
     """
     length = how.context_length
     command: list[str | Path] = [how.tools.imatrix, "-m", how.gguf.resolve(), "-f", how.text.name, "-o", into.resolve()]
-    command += ["--output-format", "gguf", "-c", str(length), "-b", str(length * max(1, BATCH_TOKENS // length))]
+    command += ["--output-format", "gguf", "-c", str(length), "-b", str(batch_tokens(length))]
     # Without --parse-special the markup of the calibration text would be taken for ordinary characters (P53).
     command += ["--parse-special", "--chunks", str(piece.chunks), "-t", str(usable_cores())]
     if piece.before is not None:

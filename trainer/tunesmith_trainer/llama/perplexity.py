@@ -13,12 +13,9 @@ from tunesmith.cores import usable_cores
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.run import Ran, run_tool
+from tunesmith_trainer.llama.windows import batch_tokens
 
 Fraction = Callable[[float], None]
-
-# Tokens of one batch: four windows of 512 at once, which is llama.cpp's own default (common.h) and a multiple of every
-# power of two below it, as the tool demands.
-BATCH_TOKENS = 2048
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)"
 # llama.cpp writes "+/-" here and the sign "±" in a KL divergence run.
@@ -257,7 +254,7 @@ def compare_with_baseline(how: Measuring, gguf: Path, logits: Path) -> Divergenc
 
 def _common(how: Measuring, gguf: Path) -> list[str | Path]:
     length = how.context_length
-    window = ["-c", str(length), "-b", str(length * max(1, BATCH_TOKENS // length))]
+    window = ["-c", str(length), "-b", str(batch_tokens(length))]
     return [how.tools.perplexity, "-m", gguf.resolve(), *window, "-t", str(usable_cores())]
 
 
