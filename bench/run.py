@@ -75,8 +75,9 @@ class Bench:
         evaluations = sum("evalLoss" in json.loads(line) for line in log)
         script = str(ROOT / "bench" / SCRIPTS[self.engine])
         places = [str(MODEL.resolve()), str(ROWS), *texts, str(self.folder / "hand"), str(find_tools().folder)]
-        numbers = [str(number) for number in (STEPS, rows["trainRows"], rows["evalRows"], evaluations)]
         spec = self.job(TYPES)["spec"]
+        batch = spec["training"]["effectiveBatchSize"]
+        numbers = [str(number) for number in (STEPS, batch, rows["trainRows"], rows["evalRows"], evaluations)]
         chunks = [str(spec[section]["chunks"]) for section in ("imatrix", "evaluation")]
         return timed([str(ROOT / "bench" / "by_hand.sh"), *places, sys.executable, script, *chunks, *numbers])
 

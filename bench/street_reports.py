@@ -12,7 +12,6 @@ import torch
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 Row = dict[str, list[int]]
-BATCH = 8
 # A CPU that does not multiply bf16 computes it a hundred times slower than fp32 (measured with AVX2 alone).
 _FAST_BF16 = {"avx512_bf16", "amx_bf16"} & set(Path("/proc/cpuinfo").read_text().split())
 DTYPE = torch.bfloat16 if torch.cuda.is_available() or _FAST_BF16 else torch.float32
@@ -47,12 +46,12 @@ def collate(batch: list[Row]) -> dict[str, torch.Tensor]:
     return found
 
 
-def arguments(out: Path, steps: int, evaluations: int) -> dict[str, Any]:
+def arguments(out: Path, steps: int, batch: int, evaluations: int) -> dict[str, Any]:
     """What the quickstart trains with, evaluated (and saved) as often as `tunesmith run` did."""
     every = -(-steps // max(evaluations, 1))
     return {
         "output_dir": str(out / "trainer"),
-        "per_device_train_batch_size": BATCH,
+        "per_device_train_batch_size": batch,
         "max_steps": steps,
         "learning_rate": 5e-4,
         "lr_scheduler_type": "cosine",
@@ -87,8 +86,8 @@ class StepClock(TrainerCallback):
         now = time.perf_counter()
         self.seconds, self._mark = self.seconds + now - self._mark, now
 
-    def report(self, train: list[Row], steps: int) -> None:
+    def report(self, train: list[Row], steps: int, batch: int) -> None:
         """Print the tokens per second, without padding; a row comes once in each epoch."""
-        epochs = steps / -(-len(train) // BATCH)
+        epochs = steps / -(-len(train) // batch)
         tokens = sum(len(row["input_ids"]) for row in train) * epochs
         print(f"tokens per second: {tokens / self.seconds:.1f}")

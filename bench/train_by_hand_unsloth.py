@@ -1,6 +1,6 @@
 """The same with Unsloth: its loader and TRL's SFTTrainer, nothing of Tunesmith.
 
-usage: train_by_hand_unsloth.py MODEL ROWS.JSONL OUT STEPS TRAIN_ROWS HELD_OUT_ROWS EVALUATIONS
+usage: train_by_hand_unsloth.py MODEL ROWS.JSONL OUT STEPS BATCH TRAIN_ROWS HELD_OUT_ROWS EVALUATIONS
 """
 
 import os
@@ -19,7 +19,7 @@ from street_reports import DTYPE, TARGETS, StepClock, arguments, collate, encode
 from trl import SFTConfig, SFTTrainer
 
 model_dir, rows_file, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-steps, train_rows, held_out_rows, evaluations = map(int, sys.argv[4:])
+steps, batch, train_rows, held_out_rows, evaluations = map(int, sys.argv[4:])
 
 train, held_out = encoded_rows(model_dir, rows_file, train_rows, held_out_rows)
 model, tokenizer = FastLanguageModel.from_pretrained(
@@ -37,7 +37,9 @@ model = FastLanguageModel.get_peft_model(
 clock = StepClock()
 trainer = SFTTrainer(
     model=model,
-    args=SFTConfig(**arguments(out, steps, evaluations), max_length=128, dataset_kwargs={"skip_prepare_dataset": True}),
+    args=SFTConfig(
+        **arguments(out, steps, batch, evaluations), max_length=128, dataset_kwargs={"skip_prepare_dataset": True}
+    ),
     train_dataset=Dataset.from_list(train),
     eval_dataset=Dataset.from_list(held_out),
     data_collator=collate,
@@ -45,6 +47,6 @@ trainer = SFTTrainer(
     callbacks=[clock],
 )
 trainer.train()
-clock.report(train, steps)
+clock.report(train, steps, batch)
 model.save_pretrained(out / "adapter")
 model.merge_and_unload(safe_merge=True).save_pretrained(out / "merged")

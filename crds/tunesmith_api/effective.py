@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tunesmith_api import families
 from tunesmith_api.families import Family
-from tunesmith_api.measuring import EVALUATION_PERCENT
+from tunesmith_api.measuring import EVALUATION_PERCENT, FORGETTING_CHUNKS
 from tunesmith_api.resolved import Resolved, ResolvedDataset, ResolvedModel
 from tunesmith_api.settings import (
     AnswerSettings,
@@ -25,9 +25,6 @@ from tunesmith_api.spec import Dataset, Engine, Hub, ImatrixMode, JobSpec, Metho
 
 # The baseline's logits are bounded: 40 windows of the largest vocabulary in use (262,144) take 5.4 GB (P65).
 LOGITS_BYTES = 6 << 30
-# Windows of general text: base and tuned model are compared window by window, so that a rise of some percent stands out
-# of its error with a dozen (measured with SmolLM2: an error of 0.006 in the mean logarithm).
-FORGETTING_CHUNKS = 12
 # What Ollama gives a model whose Modelfile says nothing (P70): short training rows are no reason to forget sooner.
 OLLAMA_CONTEXT = 2_048
 # How long an answer may get: the longest that a small model on a device is asked for in one go, in tokens.

@@ -26,6 +26,10 @@ _REFERENCE_SPEED, _REFERENCE_PARAMETERS = 100.0, 134.5e6
 _FULL_COST = 1.5
 # What llama.cpp reads of a model of this size a second and core, so that the quickstart's estimate comes out as above.
 _READ_SPEED = 400.0
+# How many times as long as reading it once a held-out row takes: its prompt is read, answered, and read again for the
+# loss of the right answer. The quickstart's rows took 2 times with the tuned model, and 3 with the base, which goes on
+# for longer.
+_ANSWER_COST = 3.0
 # How many times as long all of it takes on a processor that does not multiply bf16 in hardware: the quickstart of 138
 # steps took 15 min 16 s on AVX2 with three types against 6 min 45 s with two (docs/benchmarks.md). Not measured with
 # AVX-512 but without bf16, where training computes in fp32 too.
@@ -77,7 +81,8 @@ def estimate(resolved: Resolved, values: Effective, types: tuple[str, ...], know
     """What a job of these settings takes; `types` are the quantizations. Cores are taken to be one: divide by yours."""
     model = resolved.model.dimensions
     files = {name: quantized_bytes(model, name) for name in types}
-    tokens = train_tokens(sum(dataset.size for dataset in resolved.datasets), known.rows, values.train)
+    size = sum(dataset.size for dataset in resolved.datasets)
+    tokens = train_tokens(size, known.rows, values.train)
     gguf = model.parameters * BF16_BYTES
     disk = (
         model.bytes
@@ -88,25 +93,32 @@ def estimate(resolved: Resolved, values: Effective, types: tuple[str, ...], know
     )
     left = _all_stages(types) if known.left is None else known.left
     download = _download_bytes(resolved) if Stage.PREPARE in left else 0
-    seconds = _seconds(model, values, tokens, left) * (1.0 if known.bf16 else _WITHOUT_BF16)
+    training = _training_seconds(model, values.train, tokens) if Stage.TRAIN in left else 0.0
+    asked = row_tokens(size, known.rows, values.train) * values.evaluate.answers.prompts
+    if resolved.evaluation is None:
+        asked = min(asked, size / _JSON_BYTES_PER_TOKEN)
+    seconds = training + _reading_seconds(model, values, asked, left)
+    seconds *= 1.0 if known.bf16 else _WITHOUT_BF16
     return Estimate(files, disk, download, tokens, seconds + len(left) * _START_SECONDS)
 
 
 def train_tokens(dataset_bytes: int, rows: int | None, train: TrainSettings) -> int:
     """The tokens that training reads: its epochs, or maxSteps whatever the epochs are.
 
-    A row is taken to be as long as the mean of `rows`, or as long as it may be where their number is not known. A step
-    has as many rows where several are packed into one sequence.
+    A step has as many rows where several are packed into one sequence.
     """
     if train.method is Method.NONE:
         return 0
     epoch = dataset_bytes / _JSON_BYTES_PER_TOKEN
     if train.max_steps is None:
         return int(epoch * train.epochs)
-    row = float(train.max_sequence_length)
-    if rows:
-        row = min(row, epoch / rows)
-    return int(train.max_steps * train.effective_batch_size * row)
+    return int(train.max_steps * train.effective_batch_size * row_tokens(dataset_bytes, rows, train))
+
+
+def row_tokens(dataset_bytes: int, rows: int | None, train: TrainSettings) -> float:
+    """Tokens of a row: the mean of `rows`, or as many as it may have where their number is not known."""
+    longest = float(train.max_sequence_length)
+    return min(longest, dataset_bytes / _JSON_BYTES_PER_TOKEN / rows) if rows else longest
 
 
 def quantized_bytes(model: ModelDimensions, type_: str) -> int:
@@ -173,15 +185,20 @@ def _download_bytes(resolved: Resolved) -> int:
     return sum(size for uri, size in sizes.items() if uri.startswith(PORTABLE))
 
 
-def _seconds(model: ModelDimensions, values: Effective, tokens: int, left: tuple[str, ...]) -> float:
-    scale = model.parameters / _REFERENCE_PARAMETERS
-    cost = _FULL_COST if values.train.method is Method.FULL else 1.0
-    training = tokens / _REFERENCE_SPEED * scale * cost if Stage.TRAIN in left else 0.0
+def _training_seconds(model: ModelDimensions, train: TrainSettings, tokens: int) -> float:
+    cost = _FULL_COST if train.method is Method.FULL else 1.0
+    return tokens / _REFERENCE_SPEED * model.parameters / _REFERENCE_PARAMETERS * cost
+
+
+def _reading_seconds(model: ModelDimensions, values: Effective, asked: float, left: tuple[str, ...]) -> float:
+    """What llama.cpp takes for texts and for the held-out rows, which have `asked` tokens together."""
     gate = values.baseline.chunks * values.baseline.context_length
+    general = values.evaluate.chunks * values.evaluate.context_length
     reads = {
         Stage.IMATRIX: values.imatrix.chunks * values.imatrix.context_length,
         Stage.BASELINE: gate,
-        Stage.QUANTIZE: gate,
+        Stage.EVALUATE: 2 * (general + _ANSWER_COST * asked),
+        Stage.QUANTIZE: gate + _ANSWER_COST * asked,
     }
-    reading = sum(reads.get(Stage(name.partition("-")[0]), 0) for name in left) / _READ_SPEED * scale
-    return training + reading
+    tokens = sum(reads.get(Stage(name.partition("-")[0]), 0) for name in left)
+    return tokens / _READ_SPEED * model.parameters / _REFERENCE_PARAMETERS

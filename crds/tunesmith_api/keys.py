@@ -12,15 +12,15 @@ from tunesmith_api.stages import Kind
 # whenever its pinned build is raised. Never lowered. tests/unit/test_keys.py freezes the keys, and the recipes by pin.
 RECIPES: Mapping[Kind, int] = {
     Kind.BASE: 1,
-    Kind.DATASET: 3,
+    Kind.DATASET: 4,
     Kind.ADAPTER: 2,
     Kind.GGUF: 2,
     Kind.BASE_GGUF: 1,
     Kind.IMATRIX: 1,
-    Kind.LOGITS: 1,
+    Kind.LOGITS: 2,
     Kind.EVALUATION: 3,
     Kind.QUANTIZED: 3,
-    Kind.PUBLICATION: 3,
+    Kind.PUBLICATION: 4,
 }
 
 # What llama.cpp makes or measures. Of a dataset it makes nothing: there it is only asked whether it knows the

@@ -13,6 +13,9 @@ from tunesmith_api.sources import Dataset, same_rows
 GATE_CHUNKS = 40
 # The gate text has no more: the error of a paired difference gains little beyond (llama.cpp PR 7150; pipeline P66).
 MOST_GATE_CHUNKS = 100
+# The most windows of general text: base and tuned model are compared window by window, so that a rise of some percent
+# stands out of its error with a dozen (measured with SmolLM2: an error of 0.006 in the mean logarithm).
+FORGETTING_CHUNKS = 12
 
 # What a good file's rise in perplexity stays below, where neither the manifest nor its maxPerplexityIncrease says less.
 IDEAL_PERPLEXITY_INCREASE = 0.1

@@ -142,6 +142,8 @@ def test_a_baseline_stays_within_its_bytes(inputs: dict[Kind, Path], logits: Pat
     figures = figures_of(logits)
     assert (figures["chunks"], figures["bytes"]) == (CHUNKS, (logits / "logits.kld").stat().st_size)
     assert 5 < figures["perplexity"] < 60
+    # Of 20,700 prepared tokens only these were measured; those of the user's own come first.
+    assert (figures["ownTokens"], figures["ownTokens"] + figures["generalTokens"]) == (700, CHUNKS * 512)
 
     less = baseline.run(baseline_work(inputs, tmp_path, 50, max_bytes=60_000_000))
 

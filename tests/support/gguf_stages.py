@@ -96,7 +96,7 @@ def write_prepared(
     (folder / "calibration.txt").write_text((rendered + (GENERAL / "calibration.txt").read_text())[:60_000])
     (folder / "gate.txt").write_text((GENERAL / "gate.txt").read_text()[:60_000])
     (folder / "forgetting.txt").write_text((GENERAL / "gate.txt").read_text()[-60_000:])
-    tokens = {"calibrationOwn": 3_000, "calibrationGeneral": 9_000}
+    tokens = {"calibrationOwn": 3_000, "calibrationGeneral": 9_000, "gateOwn": 700, "gateGeneral": 20_000}
     (folder / "figures.json").write_text(json.dumps({"chat": bool(rows), "tokens": tokens}))
     return folder
 

@@ -48,9 +48,12 @@ def expected(known: Known, source: str = "hf://org/model", **training: object) -
         ("imatrix", {"imatrix": {"chunks": 10}}),
         ("baseline", {"evaluation": {"chunks": 10}}),
         ("quantize-Q4_K_M", {"evaluation": {"chunks": 10}}),
+        ("quantize-Q4_K_M", {"evaluation": {"prompts": 10}}),
+        ("evaluate", {"evaluation": {"chunks": 10}}),
+        ("evaluate", {"evaluation": {"prompts": 10}}),
     ],
 )
-def test_fewer_windows_take_less_time(left: str, fewer: dict[str, object]) -> None:
+def test_fewer_windows_and_prompts_take_less_time(left: str, fewer: dict[str, object]) -> None:
     """Each of the stages that read them."""
     spec = a_spec()
     seconds = [
@@ -87,7 +90,7 @@ def test_only_stages_that_are_left_take_time() -> None:
     measuring = expected(Known(left=names[2:]), maxSteps=1000)
 
     assert names[:2] == ("prepare", "train")
-    assert measuring.seconds < whole.seconds / 100
+    assert measuring.seconds < whole.seconds / 50
     assert (whole.download_bytes > 0, measuring.download_bytes) == (True, 0)
     assert expected(Known(left=()), maxSteps=1000).seconds == 0
     assert measuring.train_tokens == whole.train_tokens

@@ -47,7 +47,7 @@ def a_report(*, failed: bool = False) -> Report:
         base=BaseModelReport(name="SmolLM2", uri="hf://org/smol", revision="0" * 40, digest="sha256:ab"),
         files=(file,),
         evaluation={"base": {"score": score, "loss": 2.5}, "tuned": {"score": FIGURES["score"], "loss": 0.4}},
-        baseline={"chunks": 40, "contextLength": 512},
+        baseline={"chunks": 40, "contextLength": 512, "tokens": 20_480, "ownTokens": 480, "generalTokens": 20_000},
         training={"engine": "Transformers", "method": "LoRA", "steps": 150, "trainLoss": 0.2, "evalLoss": 0.25},
     )
 
@@ -63,6 +63,7 @@ def test_the_card_shows_each_file_with_its_figures() -> None:
     assert (
         "| Labels on 60 held-out prompts (95 % interval) | 2.0 % (0.0 % to 5.0 %) | 84.0 % (75.0 % to 92.0 %) |" in card
     )
+    assert "40 windows of\n512 tokens (480 of these tokens are of held-out answers, 20000 of general text)." in card
     assert "base_model: org/smol" in card
     assert "adapter/" in card
 

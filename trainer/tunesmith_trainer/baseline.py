@@ -1,11 +1,12 @@
 """baseline: the bf16 GGUF and the gate text in, the logits that every quantization is compared with out."""
 
 import time
+from typing import Any
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import BaselineSettings
 from tunesmith_api.stages import Kind
-from tunesmith_trainer.figures_file import write_figures
+from tunesmith_trainer.figures_file import read_figures, write_figures
 from tunesmith_trainer.llama.gguf_file import read_gguf
 from tunesmith_trainer.llama.perplexity import Measuring, chunk_bytes, measure_perplexity, read_logits_header
 from tunesmith_trainer.parts import Part
@@ -46,12 +47,18 @@ def run(work: Work) -> Outcome:
         "perplexityError": result.perplexity.error,
         "chunks": result.chunks,
         "contextLength": settings.context_length,
-        "tokens": result.chunks * settings.context_length,
+        **_token_figures(read_figures(work.inputs[Kind.DATASET]), result.chunks * settings.context_length),
         "bytes": header.file_bytes,
         "seconds": round(time.monotonic() - started, 3),
     }
     write_figures(folder, figures)
     return Outcome({Kind.LOGITS: Output(folder)}, {"perplexity": result.perplexity.value, "chunks": result.chunks})
+
+
+def _token_figures(dataset: dict[str, Any], tokens: int) -> dict[str, int]:
+    """How many of the measured tokens are of held-out answers, which come first, and how many of general text."""
+    own = min(int((dataset.get("tokens") or {}).get("gateOwn", 0)), tokens)
+    return {"tokens": tokens, "ownTokens": own, "generalTokens": tokens - own}
 
 
 def chunks_within(settings: BaselineSettings, vocabulary: int) -> int:

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from importlib import resources
 from itertools import pairwise
 
-from tunesmith_api.measuring import GATE_CHUNKS, MOST_GATE_CHUNKS
+from tunesmith_api.measuring import FORGETTING_CHUNKS, GATE_CHUNKS, MOST_GATE_CHUNKS
 from tunesmith_api.settings import CONTEXT_LENGTH
 from tunesmith_trainer.tokenizer import Tokenizer
 
@@ -21,8 +21,7 @@ GATE_MOST_WINDOWS = MOST_GATE_CHUNKS
 # 100 windows of 512 tokens are what imatrix cards recommend at the least (P55); half of them from the user's own rows.
 CALIBRATION_WINDOWS = 100
 CALIBRATION_OWN_WINDOWS = 50
-# Enough to see a rise of some percent of perplexity, and half a minute of a small model's time on two cores.
-FORGETTING_WINDOWS = 24
+FORGETTING_WINDOWS = FORGETTING_CHUNKS + 1
 _SEAM = "\n\n"
 
 
