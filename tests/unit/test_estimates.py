@@ -57,7 +57,7 @@ def test_fewer_windows_and_prompts_take_less_time(left: str, fewer: dict[str, ob
     """Each of the stages that read them."""
     spec = a_spec()
     seconds = [
-        estimate(found := resolved(each), resolve_settings("job", each, found), (), Known(left=(left,))).seconds
+        estimate(found := resolved(each), resolve_settings("job", each, found), (), Known(1000, left=(left,))).seconds
         for each in (spec, a_spec(**fewer))
     ]
 
