@@ -11,7 +11,7 @@ from tunesmith_api.sources import Dataset, same_rows
 
 # Windows of 512 tokens for perplexity and KL divergence: below 32 noise exceeds what is measured (llama.cpp PR 7150).
 GATE_CHUNKS = 40
-# The gate text has no more: the error of a paired difference gains little beyond (llama.cpp PR 7150; pipeline P66).
+# The gate text has no more: the error of a paired difference gains little beyond (llama.cpp PR 7150; P66).
 MOST_GATE_CHUNKS = 100
 # The most windows of general text: base and tuned model are compared window by window, so that a rise of some percent
 # stands out of its error with a dozen (measured with SmolLM2: an error of 0.006 in the mean logarithm).

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # has a standard error of 1.5 points. What the weights are is proven bit by bit (`check_merge`); this is what they do
 # (docs/decisions/0007-merge-tolerances.md).
 MERGED = Tolerance(same_top=0.9, mean_kl=0.02)
-# A merge may differ from base and adapter apart by this share of what the adapter does (engines.md, section 8) ...
+# A merge may differ from base and adapter apart by this share of what the adapter does (decision 0007) ...
 EFFECT_SHARE = 0.05
 # ... but rounding merged weights to bfloat16 alone makes 0.0001 (measured), all that a nearly untrained adapter does.
 ROUNDING_KL = 0.0005

@@ -15,7 +15,7 @@ from tunesmith_api.settings import CONTEXT_LENGTH
 from tunesmith_trainer.tokenizer import Tokenizer
 
 # Perplexity needs some 40 windows before the paired difference of two quantizations stands out of its error, and gains
-# little beyond 100 (llama.cpp PR 7150; pipeline P65, P66). One window more, since tokens at the seams may merge.
+# little beyond 100 (llama.cpp PR 7150; P65, P66). One window more, since tokens at the seams may merge.
 GATE_WINDOWS = GATE_CHUNKS + 1
 GATE_MOST_WINDOWS = MOST_GATE_CHUNKS
 # 100 windows of 512 tokens are what imatrix cards recommend at the least (P55); half of them from the user's own rows.

@@ -11,7 +11,7 @@ from tunesmith_trainer.llama.libllama import Model
 from tunesmith_trainer.parity.template import Probe
 
 # Tokens of Llama's first vocabulary that llama.cpp takes for markup wherever they stand in a vocabulary
-# (families.md: "treats the ordinary token </s> as a control token").
+# (src/llama-vocab.cpp; seen with the real vocabularies of nine families).
 ALWAYS_MARKUP = ("</s>", "<s>", "<unk>")
 
 
@@ -40,7 +40,7 @@ def compare_tokens(model: Model, probes: Sequence[Probe]) -> TokenParity:
 
 
 def known_limit(model: Model, probe: Probe) -> str | None:
-    """The limit of llama.cpp that explains the difference, or None (families.md, "Where ids differ")."""
+    """The limit of llama.cpp that explains the difference, or None."""
     composed = unicodedata.normalize("NFC", probe.text)
     if composed != probe.text and tuple(_served(model, composed)) == probe.ids:
         return "llama.cpp does not normalise text to NFC"
