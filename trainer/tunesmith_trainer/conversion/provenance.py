@@ -31,7 +31,7 @@ def tuned_metadata(settings: ConvertSettings, name: str) -> dict[str, Any]:
 def model_name(meta_name: str | None, source: str) -> str:
     """What the base is called: what its artifact says, else the end of its address.
 
-    llama.cpp knows Phi-3's tokenizer by this name alone (src/llama-vocab.cpp), so it is never the name of a folder of ours.
+    llama.cpp knows Phi-3's tokenizer by this name alone (src/llama-vocab.cpp), so it is never that of a folder of ours.
     """
     name = meta_name or source.rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"[^\w.+-]", "-", name) or "model"
