@@ -9,15 +9,13 @@ from pathlib import Path
 
 from tunesmith.llama_cpp.tools import EXECUTABLES, Build, missing_files
 
-# What the stages pass to each tool. The imatrix options are those that keep chat markup (--parse-special), write
-# the GGUF form and go on from an earlier file (--in-file with --chunk); the perplexity options those of a paired
-# KL divergence run.
+# The long options that the stages and 'tunesmith chat' pass to each tool, no others: one that is never passed would
+# refuse a build that can do all we need (tests/unit/test_llama_cpp_options.py). Short ones (-m, -c) every build has.
 NEEDED_OPTIONS: dict[str, tuple[str, ...]] = {
-    "quantize": ("--imatrix", "--dry-run", "--override-kv", "--tensor-type"),
-    "imatrix": ("--parse-special", "--output-format", "--in-file", "--chunk", "--chunks", "--save-frequency"),
-    "perplexity": ("--kl-divergence", "--kl-divergence-base", "--chunks", "--ctx-size"),
-    "server": ("--jinja", "--host", "--port", "--ctx-size", "--seed"),
-    "gguf_split": ("--split-max-size", "--merge"),
+    "quantize": ("--imatrix", "--dry-run"),
+    "imatrix": ("--parse-special", "--output-format", "--in-file", "--chunk", "--chunks"),
+    "perplexity": ("--kl-divergence", "--kl-divergence-base", "--chunks"),
+    "server": ("--host", "--port", "--ctx-size", "--parallel", "--jinja", "--special", "--chat-template-file"),
 }
 
 # Longest wait for --help, which takes 10 to 50 ms; a cold network file system may need some seconds to load 15 MB.

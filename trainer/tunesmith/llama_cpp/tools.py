@@ -2,7 +2,7 @@
 
 The layout, of our own build and of any other folder that is to be used instead (``$TUNESMITH_LLAMA_CPP``)::
 
-    bin/      llama-quantize, llama-imatrix, llama-perplexity, llama-server, llama-gguf-split,
+    bin/      llama-quantize, llama-imatrix, llama-perplexity, llama-server,
               libllama.so and the libraries it needs
     convert/  convert_hf_to_gguf.py, convert_lora_to_gguf.py, conversion/, gguf-py/
     python/   llama_cpp/, the Python bindings of exactly this libllama; its lib/ is a link to bin/
@@ -47,7 +47,6 @@ class Tools:
     imatrix: Path
     perplexity: Path
     server: Path
-    gguf_split: Path
     convert_hf_to_gguf: Path
     convert_lora_to_gguf: Path
     libllama: Path
@@ -60,7 +59,6 @@ EXECUTABLES = {
     "imatrix": Path("bin/llama-imatrix"),
     "perplexity": Path("bin/llama-perplexity"),
     "server": Path("bin/llama-server"),
-    "gguf_split": Path("bin/llama-gguf-split"),
 }
 SCRIPTS = {
     "convert_hf_to_gguf": Path("convert/convert_hf_to_gguf.py"),
