@@ -62,7 +62,8 @@ class OnceThenGone(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.answered = True
-        self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(json.loads(body))  # type: ignore[attr-defined]
         event = "data: " + json.dumps({"choices": [{"delta": {"content": "Hi"}}]}) + "\n\n"
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -76,9 +77,9 @@ class OnceThenGone(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
-    """A server that answers once per connection; `left` says how often in all."""
+    """A server that answers once per connection; `left` says how often in all, `asked` is what it was sent."""
     with ThreadingHTTPServer(("127.0.0.1", 0), OnceThenGone) as found:
-        found.left = count()  # type: ignore[attr-defined]
+        found.left, found.asked = count(), []  # type: ignore[attr-defined]
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield found
         found.shutdown()
@@ -88,6 +89,16 @@ def test_a_server_that_hangs_up_after_an_answer_is_asked_on(server: ThreadingHTT
     """Each question has a connection of its own."""
     with client_of(f"http://127.0.0.1:{server.server_port}") as client:
         assert [answer(client, [{"role": "user", "content": "Hi"}], 0.0) for _ in range(4)] == ["Hi"] * 4
+
+
+def test_a_template_that_writes_the_date_gets_the_day_of_the_training(server: ThreadingHTTPServer) -> None:
+    """P10: as where it was measured; with today's date the model would be asked otherwise every day."""
+    with client_of(f"http://127.0.0.1:{server.server_port}") as client:
+        answer(client, [{"role": "user", "content": "Hi"}], 0.0)
+
+    (asked,) = server.asked  # type: ignore[attr-defined]
+    assert asked["messages"] == [{"role": "user", "content": "Hi"}]
+    assert asked["chat_template_kwargs"] == {"date_string": "26 Jul 2024"}
 
 
 def test_a_server_that_is_gone_is_a_sentence(server: ThreadingHTTPServer) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.fixed_day import DATE_STRING
 from tunesmith_api import families
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.families import Family
@@ -33,7 +34,7 @@ from tunesmith_trainer.data.texts import calibration_text, forgetting_text, gate
 from tunesmith_trainer.data.write import PartWriter
 from tunesmith_trainer.engines.targets import check_folder_targets
 from tunesmith_trainer.figures_file import write_figures
-from tunesmith_trainer.tokenizer import DATE_STRING, Tokenizer, choose_pad, load_tokenizer
+from tunesmith_trainer.tokenizer import Tokenizer, choose_pad, load_tokenizer
 from tunesmith_trainer.work import Outcome, Output, Work
 
 

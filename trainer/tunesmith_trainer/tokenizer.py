@@ -7,17 +7,14 @@ transformers 5 rebuilds the pre-tokenizer of some classes and then splits text o
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tunesmith.fixed_day import DATE_STRING, FIXED_DAY
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.families import Family
 from tunesmith_trainer.data.conversations import Message
 
-# The day that templates see which write the date: Llama 3.2's own fallback where no clock is there (P10).
-FIXED_DAY = datetime(2024, 7, 26, tzinfo=UTC)
-DATE_STRING = FIXED_DAY.strftime("%d %b %Y")
 # Tokens by which llama.cpp recognises the end of an answer (src/llama-vocab.cpp, the end-of-generation set).
 KNOWN_ENDS = (
     "<|eot_id|>",

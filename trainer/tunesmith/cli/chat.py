@@ -17,6 +17,7 @@ from rich.text import Text
 from tunesmith.cli.inspect import Finished, read_report
 from tunesmith.cli.terminal import terminal, visible
 from tunesmith.llama_cpp import find_tools
+from tunesmith.llama_cpp.serving import LOAD_SECONDS, conversation
 from tunesmith_api.failures import FailureClass, StageFailure
 
 Type = Annotated[str | None, typer.Argument(help="The quantization. [default: the first that passed]", metavar="TYPE")]
@@ -25,7 +26,6 @@ System = Annotated[str | None, typer.Option(help="A system prompt. [default: the
 Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest word.", min=0.0, max=2.0)]
 Json = Annotated[bool, typer.Option("--json", help="Write the answer to --prompt as JSON.")]
 
-_START_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
 
@@ -109,7 +109,7 @@ def client_of(url: str) -> httpx.Client:
 
 
 def _wait_until_ready(client: httpx.Client, process: "subprocess.Popen[bytes]", file: Path) -> None:
-    for _ in range(int(_START_SECONDS / _POLL_SECONDS)):
+    for _ in range(int(LOAD_SECONDS / _POLL_SECONDS)):
         try:
             if client.get("/health").status_code == httpx.codes.OK:
                 return
@@ -120,7 +120,7 @@ def _wait_until_ready(client: httpx.Client, process: "subprocess.Popen[bytes]", 
         except subprocess.TimeoutExpired:
             continue
         raise StageFailure(FailureClass.INTERNAL, f"llama-server ended with code {code} instead of loading {file}")
-    raise StageFailure(FailureClass.INTERNAL, f"llama-server did not load {file} within {_START_SECONDS:.0f} s")
+    raise StageFailure(FailureClass.INTERNAL, f"llama-server did not load {file} within {LOAD_SECONDS:.0f} s")
 
 
 def _lines(console: Console) -> Iterator[str]:
@@ -147,7 +147,7 @@ def answer(client: httpx.Client, messages: Sequence[dict[str, str]], temperature
 
 def pieces(client: httpx.Client, messages: Sequence[dict[str, str]], temperature: float) -> Iterator[str]:
     """The answer as it comes. Raises `Internal` where the server refuses or is gone."""
-    asked = {"messages": list(messages), "temperature": temperature, "stream": True}
+    asked = conversation(messages) | {"temperature": temperature, "stream": True}
     try:
         with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
             if stream.is_error:

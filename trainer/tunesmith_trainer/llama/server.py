@@ -15,9 +15,9 @@ from typing import Any
 
 from tunesmith.cores import usable_cores
 from tunesmith.llama_cpp import Tools
+from tunesmith.llama_cpp.serving import LOAD_SECONDS, conversation
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.run import Ran, dying_with_us, kill_group, tool_environment
-from tunesmith_trainer.tokenizer import DATE_STRING
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,6 @@ Message = Mapping[str, str]
 # A slot holds one conversation; eight generate together in little more time than one, since each step reads all weights
 # once (measured with SmolLM2 on 2 cores: 1 slot 15 tokens/s, 8 slots 70).
 SLOTS = 8
-# Reading 16 GB of weights from a slow network disk takes minutes.
-LOAD_SECONDS = 900.0
 # A single answer of a 4B model on two cores takes minutes.
 ANSWER_SECONDS = 1800.0
 _LOOK_SECONDS = 0.05
@@ -63,7 +61,7 @@ class Server:
     def chat(self, messages: Sequence[Message], max_tokens: int, seed: int = 0) -> Completion:
         """The model's answer to a conversation, rendered by the GGUF's own template; greedy."""
         body = {"temperature": 0, "seed": seed, "max_tokens": max_tokens}
-        answer = self._ask("/v1/chat/completions", _conversation(messages) | body)
+        answer = self._ask("/v1/chat/completions", conversation(messages) | body)
         choice = answer["choices"][0]
         text = choice["message"].get("content") or ""
         stopped = choice["finish_reason"] == "stop"
@@ -77,7 +75,7 @@ class Server:
 
     def apply_template(self, messages: Sequence[Message]) -> str:
         """The prompt that a conversation becomes; the server leaves out a leading BOS (P44)."""
-        return str(self._ask("/apply-template", _conversation(messages))["prompt"])
+        return str(self._ask("/apply-template", conversation(messages))["prompt"])
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, as the server itself makes them: with BOS where the model wants one."""
@@ -109,11 +107,6 @@ class Server:
         if self.process.poll() == -9:  # noqa: PLR2004  # SIGKILL that is not ours: the kernel wanted memory
             return StageFailure(FailureClass.OUT_OF_MEMORY, "llama-server was killed, most likely for want of memory")
         return StageFailure(FailureClass.INTERNAL, f"llama-server does not answer {path}: {error}")
-
-
-def _conversation(messages: Sequence[Message]) -> dict[str, Any]:
-    """The part of a request that the template sees: the day is the one that was trained with (P10)."""
-    return {"messages": list(messages), "chat_template_kwargs": {"date_string": DATE_STRING}}
 
 
 # A proxy of the environment has no business between us and loopback.
