@@ -23,10 +23,6 @@ class Rule:
     message: str
     field: str | None = None
 
-    @property
-    def is_transition(self) -> bool:
-        return "oldSelf" in self.cel
-
     def to_schema(self) -> dict[str, str]:
         """One entry of ``x-kubernetes-validations``."""
         entry = {"rule": self.cel, "message": self.message}

@@ -75,9 +75,8 @@ class Report:
         return {"ready": self.ready, "findings": [asdict(finding) for finding in self.findings]}
 
 
-def examine(store: Path | None = None) -> Report:
-    """Look at this machine; `store` is the folder of the local store where it is not in the cache."""
-    folders = [cache_dir(), *([store] if store else [])]
+def examine() -> Report:
+    """Look at this machine."""
     return Report(
         (
             _python(),
@@ -85,7 +84,7 @@ def examine(store: Path | None = None) -> Report:
             tools_finding(candidates(), absent_prerequisites()),
             _processor(),
             _memory(),
-            *(_disk(folder) for folder in folders),
+            _disk(cache_dir()),
             gpu_finding(nvidia_smi()),
         )
     )

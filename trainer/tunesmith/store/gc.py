@@ -17,10 +17,9 @@ _MANIFEST_PARTS = 4  # artifacts/<kind>/<key>/manifest.json
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What gc removed (or would): names below the namespace with their sizes, and the bytes of what is kept."""
+    """What gc removed (or would): names below the namespace, with their sizes."""
 
     removed: tuple[StoredObject, ...]
-    kept_bytes: int
 
     @property
     def removed_bytes(self) -> int:
@@ -42,8 +41,7 @@ def sweep(store: Store, namespace: str, now: datetime, *, dry_run: bool) -> Swep
     if not dry_run:
         _remove(store, at, removed)
     partial = tuple(store.sweep_partial(now - UNREFERENCED_FOR, dry_run=dry_run))
-    kept_bytes = sum(item.size for item in objects) - sum(item.size for item in removed)
-    return Swept((*removed, *partial), kept_bytes)
+    return Swept((*removed, *partial))
 
 
 def _manifests(store: Store, at: str, objects: list[StoredObject]) -> dict[Artifact, Manifest]:
