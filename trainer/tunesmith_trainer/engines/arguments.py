@@ -48,6 +48,7 @@ def training_arguments(job: TrainingJob) -> dict[str, Any]:
         "warmup_steps": warmup_steps(settings.warmup_ratio, job.total_steps),
         "weight_decay": settings.weight_decay,
         "optim": optimizer(Optimizer(settings.optimizer), job.device),
+        # The default of transformers' TrainingArguments (5.17).
         "max_grad_norm": 1.0,
         "seed": settings.seed,
         "data_seed": settings.seed,

@@ -15,7 +15,9 @@ _CHECKPOINTED_BYTES = 8
 _LOGITS_BYTES = 12
 # Plain attention keeps its scores per head and pair of positions: in 16 bits, in fp32 for the softmax, and a gradient.
 _SCORE_BYTES = 8
-# What the estimates leave out: allocator slack, temporary buffers, the optimizer's first step.
+# What the estimates leave out: allocator slack, temporary buffers, the optimizer's first step. Our own choice, for
+# which the ways to be wrong are weighed: too small a share only costs speed, too large a one the job, or where a GPU
+# runs out of memory the first attempt (P26).
 _USABLE = 0.7
 # More tokens at once are not faster: CPU throughput is flat from about 1,000 (measured on two cores), a GPU is busy
 # with some 8,000 tokens of a small model.

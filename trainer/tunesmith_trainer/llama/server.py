@@ -29,6 +29,8 @@ SLOTS = 8
 # A single answer of a 4B model on two cores takes minutes.
 ANSWER_SECONDS = 1800.0
 _LOOK_SECONDS = 0.05
+# Output is kept for the message where a model does not load: b11312 writes 8 lines until it has loaded, 4,700 if told
+# to say everything, about 100 bytes each. What it writes later, seven lines an answer, is not to fill memory.
 _ALL_LINES = 20_000
 
 

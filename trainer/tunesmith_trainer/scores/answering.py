@@ -21,6 +21,7 @@ TEMPLATE_KEY = "tokenizer.chat_template"
 PROBES = ("Hello!", "What is the capital of France?", "Thank you.")
 # So many rendered prompts are compared with the prepared ones. Less than half of them equal is a template that is not
 # the one that was trained with; single ones differ where llama.cpp's tokenizer does (families.md: NFC, white space).
+# Half is our own choice, far from both: another template changes every prompt.
 _TEMPLATE_ROWS = 8
 _TEMPLATE_SHARE = 0.5
 _MOST_LEAKS = 8

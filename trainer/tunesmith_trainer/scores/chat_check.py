@@ -15,7 +15,10 @@ _MARKUP = re.compile(
     re.MULTILINE,
 )
 
-# A phrase of up to so many words, so many times in a row, so many words in all: no answer means to do that.
+# A phrase of up to so many words, so many times in a row, so many words in all: no answer means to do that. Our own
+# choice, rather too lenient, since a false alarm tells against a good file, and a true circle goes on until the answer
+# is cut: emphasis and refrains say a thing two or three times, laughter ends before twelve words, 24 words are two
+# sentences.
 _PHRASE_WORDS = 24
 _TIMES = 4
 _LOOP_WORDS = 12
