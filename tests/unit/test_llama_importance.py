@@ -76,9 +76,11 @@ def test_a_matrix_of_the_model_fits(tmp_path: Path) -> None:
         pytest.param({"columns": COLUMNS | {"blk.0.attn_q.weight": 12}}, "has 8 columns", id="other shape"),
         pytest.param({"tokens": 0}, "has seen 0 tokens", id="counted nothing"),
         pytest.param({"tokens": LENGTH}, "has seen 512 tokens, not 1024", id="torn in the middle of a batch"),
+        pytest.param({"tokens": 2 * LENGTH - 6}, "has seen 1018 tokens, not 1024", id="lost the rest of a batch"),
         pytest.param({"sums": float("nan")}, "no sums of squares", id="not a number"),
         pytest.param({"sums": 0.0}, "no sums of squares", id="all zero"),
         pytest.param({"chunks": 7}, "made from 7 windows", id="another run"),
+        pytest.param({"chunks": 1}, "made from 1 windows", id="one window lost"),
         pytest.param({"dataset": "/home/someone/calibration.txt"}, "names a path", id="leaks a path (P74)"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from support.llama_cpp_folders import a_script, a_tools_folder
 from tunesmith.llama_cpp.tools import Build, Origin, tools_in
-from tunesmith_api.failures import StageFailure
+from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.perplexity import (
     Figure,
     LogitsHeader,
@@ -18,6 +18,7 @@ from tunesmith_trainer.llama.perplexity import (
     chunk_bytes,
     chunk_progress,
     compare_with_baseline,
+    measure_perplexity,
     paired_increase,
     parse_divergence,
     parse_perplexity,
@@ -179,6 +180,26 @@ def test_a_comparison_is_over_all_windows_that_were_stored(tmp_path: Path) -> No
     assert compare_with_baseline(how, tmp_path / "q.gguf", stored_logits(tmp_path / "12.kld", 12)).chunks == 12
     with pytest.raises(StageFailure, match="came to no result"):
         compare_with_baseline(how, tmp_path / "q.gguf", stored_logits(tmp_path / "13.kld", 13))
+
+
+@pytest.mark.parametrize("length", [64, 512, 1000, 4096])
+def test_a_batch_is_a_whole_number_of_windows(tmp_path: Path, length: int) -> None:
+    """P52: in both kinds of run; llama-perplexity aborts a plain one where a batch ends within a window."""
+    tools = tools_in(a_tools_folder(tmp_path / "tools"), Origin.ENVIRONMENT, Build(1, "0"))
+    a_script(tools.perplexity, f'echo "$@" >> {tmp_path}/arguments; echo "the data tokenizes to only 7 tokens"')
+    how = Measuring(tools, tmp_path, threading.Event(), length, 12, lambda _: None)
+
+    with pytest.raises(StageFailure, match="has 7 tokens, too few") as failure:
+        measure_perplexity(how, tmp_path / "m.gguf", tmp_path / "gate.txt")
+    with pytest.raises(StageFailure, match="has 7 tokens, too few"):
+        compare_with_baseline(how, tmp_path / "q.gguf", stored_logits(tmp_path / "base.kld", 12))
+
+    assert failure.value.failure == FailureClass.DATASET_TOO_SMALL
+    calls = [call.split() for call in (tmp_path / "arguments").read_text().splitlines()]
+    told = [[int(call[call.index(option) + 1]) for option in ("-c", "-b")] for call in calls]
+    assert [window for window, _ in told] == [length, length]
+    assert [batch % window for window, batch in told] == [0, 0]
+    assert all(batch >= window for window, batch in told)
 
 
 def stored_logits(path: Path, chunks: int) -> Path:

@@ -22,9 +22,6 @@ _TOO_SHORT = re.compile(r"tokenizes to only (\d+) tokens")
 _NOTHING_LEFT = "not enough tokens left after removing"
 _CHUNK_DONE = re.compile(r"\[(\d+)\]")
 
-# llama-imatrix passes over batches of fewer rows (imatrix.cpp, collect_imatrix); three windows at once leave one.
-_SMALLEST_BATCH = 16
-
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 # The weights of which llama-quantize asks for importance in every family that we know: those of attention and of the
 # feed-forward layers (src/llama-quant.cpp passes over norms, which have one dimension, and over embeddings, P54).
@@ -125,8 +122,7 @@ def read_importance(path: Path) -> Importance:
 def misfits(matrix: Importance, model: Gguf, chunks: int, context_length: int) -> list[str]:
     """Why a matrix does not belong to the model or is not whole; empty if it does and is (P54)."""
     found = []
-    # The file's own count is the tokens' divided by the window, rounded down.
-    if matrix.chunks not in (chunks, chunks - 1) or matrix.chunk_size != context_length:
+    if matrix.chunks != chunks or matrix.chunk_size != context_length:
         found.append(
             f"it was made from {matrix.chunks} windows of {matrix.chunk_size} tokens, not {chunks} of {context_length}"
         )
@@ -159,7 +155,8 @@ def _entry_problem(name: str, matrix: Importance, tensor: Tensor, tokens: int) -
         return f"{name} has {tensor.shape[0]} columns, its entry is of {sums.shape[1]}"
     if not np.isfinite(sums).all() or sums.min() < 0 or sums.max() <= 0:
         return f"the entry of {name} holds no sums of squares"
-    # An expert is seen only by the tokens that are sent to it; a tensor without experts by all.
-    if counts.max() <= 0 or (experts == 1 and counts.min() < tokens - _SMALLEST_BATCH):
+    # An expert is seen only by the tokens that are sent to it; a tensor without experts by all: llama-imatrix passes
+    # over fewer than 16 at once (imatrix.cpp, collect_imatrix), but batches of 512 are computed whole (windows.py).
+    if counts.max() <= 0 or (experts == 1 and counts.min() < tokens):
         return f"{name} has seen {counts.min():.0f} tokens, not {tokens}"
     return None
