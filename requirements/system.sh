@@ -12,12 +12,16 @@ need() {  # need COMMAND PACKAGE
 need cmake cmake
 need ninja ninja-build
 need c++ g++
+# Makes the certificates of the servers that the tests start.
+need openssl openssl
 if python=$("$here/python.sh"); then
   # Both engines compile small C programs against Python's headers when they train on a GPU.
   "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
     missing="$missing python3-dev"
   # Without uv, setup makes an environment to put it into.
   command -v uv >/dev/null 2>&1 || "$python" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+elif [ -n "${PYTHON:-}" ]; then
+  exit 1  # told, and nothing that could be installed would cure it
 else
   missing="$missing python3 python3-dev python3-venv"
 fi
