@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from support.models import cut, smollm2
 from support.runs import ROWS, Ran, Running, manifest, record, run_job, tunesmith
+from support.small_disk import SmallDisk, mounted
 
 
 @pytest.fixture(scope="module")
@@ -182,15 +182,10 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 64 MB until it is remounted; used by the process that has it, it holds nothing."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of its own, of 64 MB until it is resized."""
+    with mounted(tmp_path / "small", 64 << 20) as disk:
+        yield disk
 
 
 def gigabytes(said: str) -> float:
@@ -210,21 +205,20 @@ def fill(disk: Path, leave: int) -> Path:
 
 
 def test_a_disk_that_is_too_small_or_too_full_is_told_before_the_first_stage(
-    tmp_path: Path, small_model: Path, small_disk: Path
+    tmp_path: Path, small_model: Path, small_disk: SmallDisk
 ) -> None:
     """DoesNotFit where it could never hold the job, DiskFull where it could; figures and cure; nothing was started."""
     job = manifest(model={"source": f"file://{small_model}"})
-    too_small = run_job(tmp_path, job, STORE=str(small_disk / "store"))
+    too_small = run_job(tmp_path, job, STORE=str(small_disk.folder / "store"))
     assert too_small.code == 1
     assert "DoesNotFit" in too_small.stderr
     assert "on a disk of 0.07 GB" in too_small.stderr
     assert "--store" in too_small.stderr
 
     needed = gigabytes(too_small.stderr)
-    resized = f"remount,size={int(needed * 1.1e9)}"
-    subprocess.run(["mount", "-o", resized, str(small_disk)], check=True)
-    fill(small_disk, leave=int(needed * 0.5e9))
-    too_full = run_job(tmp_path, job, STORE=str(small_disk / "store"))
+    small_disk.resize(int(needed * 1.1e9))
+    fill(small_disk.folder, leave=int(needed * 0.5e9))
+    too_full = run_job(tmp_path, job, STORE=str(small_disk.folder / "store"))
     assert too_full.code == 1
     assert "DiskFull" in too_full.stderr
     assert f"where {needed * 0.5:.2f} GB are free" in too_full.stderr
@@ -232,28 +226,23 @@ def test_a_disk_that_is_too_small_or_too_full_is_told_before_the_first_stage(
     assert [*too_small.started(), *too_full.started()] == []
 
 
-def resize(disk: Path, size: int) -> None:
-    """Give the file system `size` bytes, in whole pages."""
-    subprocess.run(["mount", "-o", f"remount,size={-(-size // 4096) * 4096}", str(disk)], check=True)
-
-
 def test_a_disk_that_fills_up_is_told_and_leaves_nothing_half(
-    tmp_path: Path, small_model: Path, small_disk: Path
+    tmp_path: Path, small_model: Path, small_disk: SmallDisk
 ) -> None:
     """Somebody else takes the space while the job runs: StoreFull, no artifact that is not whole; then it goes on."""
-    resize(small_disk, 3 << 30)
-    job, store = manifest(model={"source": f"file://{small_model}"}), small_disk / "store"
+    small_disk.resize(3 << 30)
+    job, store = manifest(model={"source": f"file://{small_model}"}), small_disk.folder / "store"
     run = Running(tmp_path, job, store)
     run.until(lambda event: event["event"] == "started")
     # At once: writing a file of that size would take longer than the stage.
-    resize(small_disk, shutil.disk_usage(small_disk).used)
+    small_disk.resize(shutil.disk_usage(small_disk.folder).used)
     failed = run.until(lambda event: event["event"] == "failed")
     assert run.end(timeout=300) == 1
     assert failed["result"]["failure"]["class"] == "StoreFull"
     assert "tunesmith gc" in failed["result"]["failure"]["hint"]
     assert not list(store.rglob("manifest.json"))
 
-    resize(small_disk, 3 << 30)
+    small_disk.resize(3 << 30)
     again = Running(tmp_path, job, store)
     again.until(lambda event: event.get("stage") == "prepare" and event["event"] == "done")
     again.kill_all()

@@ -1,7 +1,6 @@
 """What only a folder store does: reading in place, linking what is given, and its own failures."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.processes import in_processes, killed_at_write
+from support.small_disk import mounted
 from tunesmith.store import Artifacts, FolderStore
 from tunesmith_api.failures import FailureClass, StageFailure
 
@@ -18,13 +18,8 @@ KEY = "a1" * 32
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    at = tmp_path / "small"
-    at.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(at)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield at
-    subprocess.run(["umount", str(at)], check=True)
+    with mounted(tmp_path / "small", 4 << 20) as disk:
+        yield disk.folder
 
 
 def test_artifacts_are_read_in_place(tmp_path: Path, work: Path) -> None:

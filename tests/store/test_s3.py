@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import time
 import traceback
 import uuid
@@ -15,6 +14,7 @@ import pytest
 
 from support.cutting_proxy import cutting_proxy
 from support.servers import ACCESS_KEY, SECRET_KEY, S3Server, minio_server
+from support.small_disk import mounted
 from tunesmith.store import Store, open_store
 from tunesmith.store.checkpoints import Checkpoints
 from tunesmith.store.s3_access import s3_address
@@ -314,13 +314,8 @@ def test_a_service_with_a_certificate_of_its_own(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    at = tmp_path / "small"
-    at.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(at)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield at
-    subprocess.run(["umount", "--lazy", str(at)], check=True)
+    with mounted(tmp_path / "small", 64 << 20) as disk:
+        yield disk.folder
 
 
 def test_a_full_service(small_disk: Path, tmp_path: Path) -> None:
