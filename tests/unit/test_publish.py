@@ -1,5 +1,6 @@
 """publish from artifacts to the folder that is handed over: what a failed gate does to one file, and to no other."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,11 @@ def measured(rise: float) -> dict[str, str]:
 LICENCES = ("LICENSE", "LICENSE-APACHE", "NOTICE.txt")
 INPUTS: dict[tuple[Kind, str | None], dict[str, str]] = {
     (Kind.BASE, None): {"config.json": "{}", **dict.fromkeys(LICENCES, "as the model's owner wrote it")},
-    (Kind.DATASET, None): {"figures.json": json.dumps({"family": "smollm2"}), "report.json": "{}"},
+    (Kind.DATASET, None): {
+        "figures.json": json.dumps({"family": "smollm2"}),
+        "report.json": "{}",
+        "gate.txt": "what quantizations are measured on",
+    },
     (Kind.ADAPTER, None): {
         "figures.json": json.dumps({"method": "LoRA", "engine": "Transformers", "steps": 3, "trainLoss": 0.3}),
         "log.jsonl": lines(LOG),
@@ -114,3 +119,13 @@ def test_a_failed_file_is_withheld_or_marked_and_the_other_is_published(tmp_path
         assert rows["`bot-Q2_K.gguf`"].endswith("| Failed |")
     assert ("Q2_K was made and is withheld: it failed maxPerplexityIncrease (3.000 against 0.5)" in card) != is_there
     assert headline == {"verdict": "Failed", "onFailure": on_failure, "passed": 1, "files": 2}
+
+
+def test_the_report_identifies_the_texts_that_perplexities_are_of(tmp_path: Path) -> None:
+    """By their digests, so that two runs' figures are compared only where the texts are the same (P67)."""
+    out, _ = published(tmp_path, "Publish")
+    gate = INPUTS[Kind.DATASET, None]["gate.txt"]
+
+    assert json.loads((out / "report.json").read_text())["dataset"]["texts"] == {
+        "gate": hashlib.sha256(gate.encode()).hexdigest()
+    }

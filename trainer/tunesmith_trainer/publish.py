@@ -30,6 +30,7 @@ MODEL = "model.gguf"
 ANSWERS = "answers.jsonl"
 TRAINING_LOG = "log.jsonl"
 DATASET_REPORT = "report.json"
+TEXTS = {"gate": "gate.txt", "forgetting": "forgetting.txt"}
 # What of its inputs publish reads; the files that it publishes are never fetched.
 READS = (NAME, DATASET_REPORT, TRAINING_LOG, ANSWERS)
 
@@ -137,10 +138,20 @@ def _figures(work: Work, kind: Kind) -> dict[str, Any]:
 
 
 def _dataset(work: Work) -> dict[str, Any]:
-    """The dataset's figures and report; without its examples, since rows are not published with the files."""
+    """The dataset's figures and report, and digests of the texts whose perplexities compare with no other text's (P67).
+
+    Without its examples, since rows are not published with the files.
+    """
     report: dict[str, Any] = json.loads((work.inputs[Kind.DATASET] / DATASET_REPORT).read_text(encoding="utf-8"))
     report.pop("examples", None)
-    return report | _figures(work, Kind.DATASET)
+    held = {
+        entry.path: entry.sha256
+        for reference, manifest in work.manifests.items()
+        if reference.kind is Kind.DATASET
+        for entry in manifest.files
+    }
+    texts = {name: held[path] for name, path in TEXTS.items() if path in held}
+    return report | _figures(work, Kind.DATASET) | {"texts": texts}
 
 
 def _modelfile_facts(work: Work, settings: PublishSettings, file: FileReport) -> ModelfileFacts:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith import published_names
+from tunesmith.cli.comparable import incomparable
 from tunesmith.cli.errors import FAILED
 from tunesmith.cli.report import summary
 from tunesmith.cli.terminal import terminal, visible
@@ -55,11 +56,15 @@ def compare(
     """
     reports = (read_report(first), read_report(second))
     pairs = answer_pairs(*(read_answers(folder) for folder in (first, second)))
+    unlike = incomparable(*reports)
     if as_json:
-        sys.stdout.write(json.dumps({"reports": reports, "answers": pairs}, indent=1) + "\n")
+        told = {"reports": reports, "notComparable": [each.to_json_dict() for each in unlike], "answers": pairs}
+        sys.stdout.write(json.dumps(told, indent=1) + "\n")
         return
     console = terminal()
     console.print(figures_side_by_side(*reports, titles=(str(first), str(second))))
+    for each in unlike:
+        console.print(each.sentence(), style="yellow", soft_wrap=True)
     if not pairs:
         console.print(NOT_COMPARABLE, style="yellow", soft_wrap=True)
     for pair in pairs[:answers]:
