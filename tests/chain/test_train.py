@@ -413,6 +413,20 @@ def test_training_goes_on_from_an_adapter(train: Train):
     assert more["firstLoss"] == pytest.approx(figures["trainLoss"], rel=0.2)
 
 
+def test_adafactor_learns(train: Train):
+    """The one optimizer that a CPU does not exchange for AdamW: two steps, and the adapter is no longer idle."""
+    from safetensors.torch import load_file
+
+    folder, figures = train(train_settings(max_steps=2, optimizer="Adafactor"))
+
+    assert figures["optimizer"] == "adafactor"
+    assert [loss > 0 for loss in losses(folder)] == [True, True]
+    # The second factor begins with zeros.
+    learned = [value for name, value in load_file(folder / "adapter_model.safetensors").items() if "lora_B" in name]
+    assert learned
+    assert all(value.any() for value in learned)
+
+
 def test_an_evaluation_does_not_break_qlora(train: Train):
     """P75: on CPUs with AVX512-BF16 bitsandbytes would repack its weights in the first evaluation, for good."""
     settings = {"method": "QLoRA", "max_steps": 6, "learning_rate": 5e-3}

@@ -26,9 +26,11 @@ TESTS = Path(__file__).parents[1]
 SETTINGS: dict[str, Any] = {"max_steps": 30, "effective_batch_size": 8, "learning_rate": 5e-4, "eval_every": 10}
 METHODS: dict[str, dict[str, Any]] = {
     "LoRA": {"method": "LoRA"},
+    "LoRA with the 8-bit optimizer": {"method": "LoRA", "optimizer": "AdamW8bit"},
     "QLoRA with the paged optimizer": {"method": "QLoRA", "optimizer": "PagedAdamW8bit"},
     "Full": {"method": "Full", "lora": None, "learning_rate": 5e-5},
 }
+OPTIMIZERS = {"AdamW": "adamw_torch_fused", "AdamW8bit": "adamw_8bit", "PagedAdamW8bit": "paged_adamw_8bit"}
 # The least and the most that the peak may be of the estimate. The least is reasoned, not measured: fused kernels keep
 # half of the 68 bytes per value, and logits are computed where tokens are supervised, a third of these rows; what full
 # fine-tuning holds for each weight is exact. The most is what batching keeps free for what it does not estimate.
@@ -74,8 +76,7 @@ def test_every_method_learns_on_a_gpu(engine: str, method: str, common: dict[str
     assert figures["trainLoss"] < figures["firstLoss"] / 2
     least, most = SHARES[figures["method"]]
     assert least <= figures["peakGpuMemoryBytes"] / estimated_bytes(figures, common) <= most
-    if "PagedAdamW8bit" in str(settings):
-        assert figures["optimizer"] == "paged_adamw_8bit"
+    assert figures["optimizer"] == OPTIMIZERS[settings.get("optimizer", "AdamW")]
 
 
 def test_cpu_and_gpu_compute_the_same_first_loss(common: dict[str, str], tmp_path: Path):

@@ -153,11 +153,18 @@ def test_halved_keeps_the_step():
     assert Batching(1, 7, checkpointing=False) == Batching(7, 1, checkpointing=False).halved()
 
 
-def test_optimizers_that_need_a_gpu_become_adamw_on_a_cpu():
+@pytest.mark.parametrize(
+    ("name", "on_gpu", "on_cpu"),
+    [
+        (Optimizer.ADAMW, "adamw_torch_fused", "adamw_torch_fused"),
+        (Optimizer.ADAMW_8BIT, "adamw_8bit", "adamw_torch_fused"),
+        (Optimizer.PAGED_ADAMW_8BIT, "paged_adamw_8bit", "adamw_torch_fused"),
+        (Optimizer.ADAFACTOR, "adafactor", "adafactor"),
+    ],
+)
+def test_optimizers_that_need_a_gpu_become_adamw_on_a_cpu(name: Optimizer, on_gpu: str, on_cpu: str):
     """8-bit and paged AdamW gain nothing without a GPU (P77)."""
-    assert optimizer(Optimizer.PAGED_ADAMW_8BIT, Device.CPU) == "adamw_torch_fused"
-    assert optimizer(Optimizer.PAGED_ADAMW_8BIT, Device.CUDA) == "paged_adamw_8bit"
-    assert optimizer(Optimizer.ADAFACTOR, Device.CPU) == "adafactor"
+    assert (optimizer(name, Device.CUDA), optimizer(name, Device.CPU)) == (on_gpu, on_cpu)
 
 
 def test_a_cpu_pod_on_a_gpu_node_says_that_no_gpu_is_meant(tmp_path: Path):
