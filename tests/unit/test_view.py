@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from support.builders import a_plan, a_spec
+from support.terminals import read_all
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import Board, board_of, json_lines, showing
 from tunesmith.local.listener import ProgressReport
@@ -103,6 +104,17 @@ def test_a_stage_that_was_asked_to_stop_has_stopped_and_not_failed(board: Board)
     assert any(" failed   10s     OutOfMemory: too little" in line for line in shown(board))
 
 
+def test_what_is_announced_stands_above_the_stages_in_every_drawing(board: Board) -> None:
+    """A line that is written below a live board is wiped by the next drawing before anyone has read it."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    with showing(board, console, live=True):
+        board.announce("Stopping; press Ctrl-C again to end at once.")
+
+    last = stream.getvalue().split("bot -> out")[-1].splitlines()
+    assert last[1].strip() == "Stopping; press Ctrl-C again to end at once."
+
+
 def a_short_run() -> list[Event]:
     """What a runner tells of a stage that reports once and ends."""
     figures = {"rowsTrained": 52}
@@ -141,15 +153,6 @@ def test_on_a_terminal_one_table_is_drawn_again_and_again(board: Board, monkeypa
         assert f"\n{stage.name} " in drawings[-1]
     assert re.search(r"prepare .* done +3s +rowsTrained 52", drawings[-1])
     assert re.search(r"train .* running +0s", drawings[-1])
-
-
-def read_all(descriptor: int, into: list[bytes]) -> None:
-    """What is written to the other side of a terminal, up to its end."""
-    try:
-        while piece := os.read(descriptor, 65_536):
-            into.append(piece)
-    except OSError:  # Linux's word for the end of a pseudo-terminal
-        return
 
 
 def test_elsewhere_there_is_a_line_for_what_happens(board: Board) -> None:

@@ -161,11 +161,12 @@ def _carry_out(local: LocalJob, console: Console, *, as_json: bool) -> tuple[Run
     done = {name: stage.result for name, stage in local.record.stages.items()}
     board = board_of(local.plan, done, f"{local.job.metadata.name} -> {local.site.output}")
     live = console.is_terminal and not as_json
+    say = board.announce if live else _say_at_once
     files: tuple[Path, ...] = ()
     with showing(board, console, live=live) as show:
         deadline = local.job.spec.active_deadline_seconds
         run = Run(local.plan, local.record, local.site, json_lines(sys.stdout) if as_json else show, deadline)
-        with _stopping(run):
+        with _stopping(run, say):
             run.carry_out()
         while Stage.PUBLISH in run.record.stages and run.failure is None:
             try:
@@ -175,25 +176,29 @@ def _carry_out(local: LocalJob, console: Console, *, as_json: bool) -> tuple[Run
                 if not run.mend(failure_of(error)):
                     run.failure = failure_of(error)
                     break
-            with _stopping(run):
+            with _stopping(run, say):
                 run.carry_out()
     return run, files
 
 
 @contextmanager
-def _stopping(run: Run) -> Iterator[None]:
-    """A first SIGINT or SIGTERM asks the run to save and end, a second to end at once."""
+def _stopping(run: Run, say: Callable[[str], None]) -> Iterator[None]:
+    """A first SIGINT or SIGTERM asks the run to save and end, which is said; a second to end at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
         run.stop()
         if run.stops == 1:
-            # os.write: the handler may interrupt a print of the console's own
-            what = b"Saving at the end of the running step" if run.is_training() else b"Stopping"
-            os.write(2, b"\n" + what + b"; press Ctrl-C again to end at once.\n")
+            what = "Saving at the end of the running step" if run.is_training() else "Stopping"
+            say(f"{what}; press Ctrl-C again to end at once.")
 
     with _handling(stop):
         yield
+
+
+def _say_at_once(sentence: str) -> None:
+    """From a signal handler, which may interrupt a print of the console's own."""
+    os.write(2, f"\n{sentence}\n".encode())
 
 
 # From the first of these on, a result is recorded that was made for this very manifest.

@@ -56,6 +56,7 @@ class Board:
     rows: dict[str, Row]
     title: str
     clock: Callable[[], float] = time.monotonic
+    notice: str = ""
     _said: dict[str, float] = field(default_factory=dict)
 
     def update(self, event: Event) -> Row:
@@ -73,9 +74,14 @@ class Board:
             row.detail = result_detail(event.result)
         return row
 
+    def announce(self, sentence: str) -> None:
+        """Say it above the stages: what is written below a live board, the next drawing wipes. For signal handlers."""
+        self.notice = sentence
+
     def table(self) -> Table:
         """The board as a Rich table."""
-        table = Table(title=Text(self.title, style="table.title"), title_justify="left", box=None, pad_edge=False)
+        title = Text("\n".join(line for line in (self.title, self.notice) if line), style="table.title")
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         table.collapse_padding = table.expand = (
             True  # so that the figures have all that the other columns leave, and no more
         )
