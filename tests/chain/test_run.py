@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from itertools import accumulate
@@ -13,7 +14,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from support.runs import Ran, all_cores, manifest, on_all_cores, run_job, tunesmith
+from support.runs import Ran, all_cores, manifest, on_all_cores, run_command, run_job, tunesmith
+from support.terminals import OnTerminal
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -119,6 +121,36 @@ def test_another_folder_takes_everything_from_the_store(finished: Finished, tmp_
     assert again.code == 0, again.stderr
     assert again.started() == ["publish"]
     assert (tmp_path / "out" / "small-Q4_K_M.gguf").read_bytes() == (finished.out / "small-Q4_K_M.gguf").read_bytes()
+
+
+def test_without_a_terminal_a_person_reads_lines(finished: Finished, tmp_path: Path) -> None:
+    """Each stage is done once, whether it ran or was in the store, and then comes the table of what was made."""
+    ran = tunesmith(*run_command(tmp_path, finished.job, finished.folder / "store"))
+    lines = ran.stdout.splitlines()
+
+    assert ran.code == 0, ran.stderr
+    done = [line.split(":")[0] for line in lines if re.match(r"[\w-]+: done, ", line)]
+    assert sorted(done) == sorted(finished.ran.started())
+    assert next(line for line in lines if line.startswith("publish: ")) == "publish: running [0s]"
+    assert [line for line in lines if line.startswith("prepare: done, in the store already, ")] != []
+    assert "\x1b" not in ran.stdout
+    table = lines.index(f"small: {finished.report()['verdict']}")
+    assert re.match(r"type +MB .* gates$", lines[table + 1])
+    assert lines[table + 2].startswith("Q4_K_M ")
+
+
+def test_on_a_terminal_a_person_sees_one_board_of_all_stages(finished: Finished) -> None:
+    """Of a job that is done, too; the last drawing stays, with the table of what was made below it."""
+    run = OnTerminal(*run_command(finished.folder, finished.job, finished.folder / "store"))
+    assert run.end(timeout=300) == 0
+    drawings = run.drawings(f"small -> {finished.out}")
+
+    assert len(drawings) > 2
+    for stage in finished.ran.started():
+        assert re.search(rf"^{stage} .* done ", drawings[1], re.MULTILINE)
+        assert re.search(rf"^{stage} .* done ", drawings[-1], re.MULTILINE)
+    assert re.search(r"^type +MB .*\nQ4_K_M +", drawings[-1], re.MULTILINE)
+    assert f"Chat:  tunesmith chat {finished.out}/" in drawings[-1]
 
 
 def test_one_more_quantization_runs_only_that_and_publish(finished: Finished, tmp_path: Path) -> None:

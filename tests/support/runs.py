@@ -84,13 +84,18 @@ def on_all_cores() -> Iterator[None]:
         os.sched_setaffinity(0, own)
 
 
-def run_job(folder: Path, job: dict[str, Any], *more: str, **environment: str) -> Ran:
-    """``tunesmith run`` with everything of it below `folder`: manifest, store and output."""
+def run_command(folder: Path, job: dict[str, Any], store: Path | str) -> list[str]:
+    """The arguments of ``tunesmith run`` as a person gives them; manifest and output are below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(job))
+    return ["run", str(path), "--output", str(folder / "out"), "--store", str(store)]
+
+
+def run_job(folder: Path, job: dict[str, Any], *more: str, **environment: str) -> Ran:
+    """``tunesmith run --json`` with everything of it below `folder`: manifest, store and output."""
     store = environment.pop("STORE", str(folder / "store"))
-    return tunesmith("run", path, "--output", folder / "out", "--store", store, "--json", *more, **environment)
+    return tunesmith(*run_command(folder, job, store), "--json", *more, **environment)
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -98,15 +103,18 @@ def record(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "out" / ".tunesmith" / "status.json").read_text()))
 
 
+def started_by(pid: int) -> list[psutil.Process]:
+    """Every process that a process has started, and those that these have started."""
+    return [child for child in psutil.Process(pid).children(recursive=True) if child.is_running()]
+
+
 class Running:
     """A ``tunesmith run --json`` under way, in a process group of its own."""
 
     def __init__(self, folder: Path, job: dict[str, Any], store: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "job.yaml").write_text(yaml.safe_dump(job))
         program = "from tunesmith.cli import main; main()"
-        arguments = ["run", str(folder / "job.yaml"), "--output", str(folder / "out"), "--store", str(store), "--json"]
+        arguments = [*run_command(folder, job, store), "--json"]
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -118,7 +126,7 @@ class Running:
 
     def stages(self) -> list[psutil.Process]:
         """Every process that the run has started, and those that these have started."""
-        return [child for child in psutil.Process(self.process.pid).children(recursive=True) if child.is_running()]
+        return started_by(self.process.pid)
 
     def kill_all(self) -> None:
         """SIGKILL to the runner and all that it started, at one moment: a power cut as far as they can tell."""
