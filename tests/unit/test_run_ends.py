@@ -207,7 +207,7 @@ def test_only_training_saves_when_it_is_asked_to_stop(
     """Other stages begin anew."""
     run = a_run(tmp_path)
     run._running[running] = None  # type: ignore[assignment]
-    with command._stopping(run):
+    with command._stopping(run, command._say_at_once):
         os.kill(os.getpid(), signal.SIGINT)
 
     assert capfd.readouterr().err.strip().startswith(said)
