@@ -1,8 +1,10 @@
 """A run that is interrupted or killed loses nothing: the same command goes on in the middle of training."""
 
+import contextlib
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import psutil
 import pytest
 
 from support.models import cut, smollm2
-from support.runs import Running, manifest, record, run_job, trained_steps
+from support.runs import Running, manifest, record, run_command, run_job, started_by, trained_steps
+from support.terminals import OnTerminal
 from tunesmith.local.job import Wanted, begin, open_job
 from tunesmith.local.runner import Event, Run
 from tunesmith.manifest import read_manifest
+from tunesmith.store import Artifacts, FolderStore
 from tunesmith.store.runs import read_runs
 from tunesmith_api.failures import FailureClass
 
@@ -100,17 +104,46 @@ def test_a_first_ctrl_c_saves_and_a_second_run_goes_on(job: dict[str, Any], stor
 def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     job: dict[str, Any], store: Path, tmp_path: Path
 ) -> None:
-    """Within five seconds, every process of the run included (issue 3)."""
+    """Within five seconds, every process of the run included (issue 3); a person reads what each Ctrl-C does."""
     other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 8}}}
-    run = Running(tmp_path, other, store)
-    run.until(lambda event: event.get("stage") == "train" and event["event"] == "started")
-    stages = run.stages()
-    run.process.send_signal(signal.SIGINT)
-    run.until(lambda event: event["event"] == "stopping")
-    run.process.send_signal(signal.SIGINT)
+    run = OnTerminal(*run_command(tmp_path, other, store))
+    title = f"small -> {tmp_path / 'out'}"
+    run.until(title, r"\ntrain [^\n]* running ")
+    stages = started_by(run.process.pid)
+    with held_up(stages):
+        run.press_ctrl_c()
+        run.until(title, r"^\s+Saving at the end of the running step; press Ctrl-C again to end at once\.")
+        run.press_ctrl_c()
+        code = run.end(timeout=5)
 
-    assert run.end(timeout=5) == 130
+    assert code == 130, run.drawings(title)[-1]
     assert not [stage for stage in stages if stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE]
+    assert run.drawings(title)[-1].rstrip().endswith("Stopped. The same command goes on from here.")
+    assert_whole(store, tmp_path / "scratch")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".tunesmith"]
+    assert trained_again(tmp_path, other, store)["steps"] == STEPS
+
+
+@contextlib.contextmanager
+def held_up(processes: list[psutil.Process]) -> Iterator[None]:
+    """Within it they stand still: none can heed a first signal before a second comes."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+def assert_whole(store: Path, scratch: Path) -> None:
+    """No artifact without a whole manifest, nor without the files that it names, byte by byte."""
+    artifacts = Artifacts(FolderStore(store), "default")
+    keys = [(path.parent.name, path.name) for path in (store / "default" / "artifacts").glob("*/*")]
+    assert "dataset" in {kind for kind, _ in keys}
+    for kind, key in keys:
+        artifacts.open(kind, key, scratch)
 
 
 def test_a_deadline_saves_and_a_second_run_goes_on(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
