@@ -18,13 +18,14 @@ ADAPTER_COPIES = 4
 # tokenizer guide) and a fifth of a row for JSON.
 _JSON_BYTES_PER_TOKEN = 5.0
 # Tokens a second that one core of an AVX-512 server trains of a model of 135 million parameters by LoRA: half of what
-# docs/benchmarks.md has, since rows are counted without their markup and evaluated in between. With it the quickstart
-# of 138 steps is estimated at 440 s, and took 405. The work per token is proportional to the parameters.
+# docs/benchmarks.md has, since rows are counted without their markup and evaluated in between. The work per token is
+# proportional to the parameters.
 _REFERENCE_SPEED, _REFERENCE_PARAMETERS = 100.0, 134.5e6
 # Full fine-tuning computes the gradients of all weights too: 6 against 4 operations per weight and token
 # (Kaplan et al. 2020, section 2.1, without the weight gradients for LoRA).
 _FULL_COST = 1.5
-# What llama.cpp reads of a model of this size a second and core, so that the quickstart's estimate comes out as above.
+# What llama.cpp reads of a model of this size a second and core of such a server, counted as above. With both the
+# quickstart is estimated at 440 s on two cores with AVX2, and took 590 to 650 there (docs/benchmarks.md).
 _READ_SPEED = 400.0
 # How many times as long as reading it once a held-out row takes: its prompt is read, answered, and read again for the
 # loss of the right answer. The quickstart's rows took 2 times with the tuned model, and 3 with the base, which goes on
