@@ -91,7 +91,7 @@ def test_the_report_has_all_of_the_datasets_report_but_its_rows(tmp_path: Path) 
     folder = publish.run(work).outputs[Kind.PUBLICATION].folder
 
     report = json.loads((folder / "report.json").read_text())
-    assert report["dataset"] == told | {"vocabulary": {"tokens": 9}}
+    assert report["dataset"] == told | {"vocabulary": {"tokens": 9}, "texts": {}}
     assert "secret" not in (folder / "report.json").read_text()
 
 
