@@ -25,7 +25,7 @@ _REFERENCE_SPEED, _REFERENCE_PARAMETERS = 100.0, 134.5e6
 # (Kaplan et al. 2020, section 2.1, without the weight gradients for LoRA).
 _FULL_COST = 1.5
 # What llama.cpp reads of a model of this size a second and core of such a server, counted as above. With both the
-# quickstart is estimated at 440 s on two cores with AVX2, and took 590 to 650 there (docs/benchmarks.md).
+# quickstart is estimated at 440 s on two cores with AVX2, and took 590 to 655 there (docs/benchmarks.md).
 _READ_SPEED = 400.0
 # How many times as long as reading it once a held-out row takes: its prompt is read, answered, and read again for the
 # loss of the right answer. The quickstart's rows took 2 times with the tuned model, and 3 with the base, which goes on
