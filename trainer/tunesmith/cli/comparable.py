@@ -22,20 +22,21 @@ class Incomparable(NamedTuple):
 
 def incomparable(first: Report, second: Report) -> list[Incomparable]:
     """What is known to be measured on other windows or another text; an older report says less of its texts."""
-    found = []
-    for figure, called, text in (
-        ("perplexityIncrease", "rises of perplexity", "gate"),
-        ("forgetting", "perplexities on general text", "forgetting"),
-    ):
-        why = " and ".join(_differences(_measured_on(first, figure, text), _measured_on(second, figure, text)))
-        if why:
-            found.append(Incomparable(figure, called, why))
-    return found
+    gate = _differences(*(_measured_on(each, each.get("baseline"), "gate") for each in (first, second)))
+    general = _differences(*(_measured_on(each, _forgetting(each), "forgetting") for each in (first, second)))
+    found = (
+        Incomparable("perplexityIncrease", "rises of perplexity", " and ".join(gate)),
+        Incomparable("forgetting", "perplexities on general text", " and ".join(general)),
+    )
+    return [each for each in found if each.why]
 
 
-def _measured_on(report: Report, figure: str, text: str) -> dict[str, Any]:
-    evaluation, dataset = report.get("evaluation") or {}, report.get("dataset") or {}
-    windows = (evaluation.get("forgetting") if figure == "forgetting" else report.get("baseline")) or {}
+def _forgetting(report: Report) -> Any:
+    return (report.get("evaluation") or {}).get("forgetting")
+
+
+def _measured_on(report: Report, windows: Mapping[str, Any] | None, text: str) -> dict[str, Any]:
+    windows, dataset = windows or {}, report.get("dataset") or {}
     return {
         "chunks": windows.get("chunks"),
         "contextLength": windows.get("contextLength"),

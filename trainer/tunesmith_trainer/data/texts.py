@@ -21,6 +21,7 @@ GATE_MOST_WINDOWS = MOST_GATE_CHUNKS
 # 100 windows of 512 tokens are what imatrix cards recommend at the least (P55); half of them from the user's own rows.
 CALIBRATION_WINDOWS = 100
 CALIBRATION_OWN_WINDOWS = 50
+# One window more here too.
 FORGETTING_WINDOWS = FORGETTING_CHUNKS + 1
 _SEAM = "\n\n"
 
