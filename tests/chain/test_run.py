@@ -229,6 +229,13 @@ def test_chat_answers_from_the_file(finished: Finished) -> None:
     assert told["answer"] == answered.stdout.removesuffix("\n")
 
 
+def test_the_users_llama_options_do_not_reach_a_chat(finished: Finished) -> None:
+    """LLAMA_ARG_* in the environment would change how the file answers: here, that it answers one token only."""
+    ask = ("chat", finished.out, "Q4_K_M", "--prompt", "Hello!")
+
+    assert tunesmith(*ask, LLAMA_ARG_N_PREDICT="1").stdout == tunesmith(*ask).stdout
+
+
 def test_chat_says_why_there_is_no_answer(finished: Finished) -> None:
     """llama-server refuses what is longer than the model reads; that is an error and no empty answer."""
     refused = tunesmith("chat", finished.out, "--prompt", "Hello! " * 9000)

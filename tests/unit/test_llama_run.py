@@ -11,8 +11,9 @@ import pytest
 
 from support.llama_cpp_folders import a_script
 from support.waiting import wait_until
+from tunesmith.llama_cpp.environment import tool_environment
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.llama.run import run_tool, tool_environment
+from tunesmith_trainer.llama.run import run_tool
 
 
 def test_all_output_of_both_streams_is_kept_and_the_code_is_no_verdict(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rich.text import Text
 from tunesmith.cli.inspect import Finished, read_report
 from tunesmith.cli.terminal import terminal, visible
 from tunesmith.llama_cpp import find_tools
+from tunesmith.llama_cpp.environment import tool_environment
 from tunesmith.llama_cpp.serving import LOAD_SECONDS, conversation
 from tunesmith_api.failures import FailureClass, StageFailure
 
@@ -90,7 +91,8 @@ def _serving(file: Path) -> Iterator[httpx.Client]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(find_tools().server), "-m", str(file), "--host", "127.0.0.1", "--port", str(port), "--jinja"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(command, env=tool_environment(), stdout=silent, stderr=silent) as process:
         try:
             with client_of(f"http://127.0.0.1:{port}") as client:
                 _wait_until_ready(client, process, file)

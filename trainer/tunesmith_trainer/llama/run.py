@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.llama_cpp.environment import tool_environment
 from tunesmith_api.failures import FailureClass, StageFailure
 
 log = logging.getLogger(__name__)
@@ -58,16 +59,6 @@ class Ran:
 def without_watching(line: str) -> None:
     """For a tool whose output says nothing of its progress."""
     del line
-
-
-def tool_environment() -> dict[str, str]:
-    """This process's environment without what llama.cpp's tools read their options from (LLAMA_ARG_*, LLAMA_LOG_*).
-
-    Threads that wait for each other sleep instead of spinning: where others use the machine too, or under a quota,
-    spinning takes the very time that is waited for (measured on 2 busy cores: 33 tokens/s against 7).
-    """
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_ARG_", "LLAMA_LOG_"))}
-    return {"OMP_WAIT_POLICY": "passive"} | own
 
 
 def dying_with_us(command: Sequence[str | Path]) -> list[str]:
