@@ -3,7 +3,8 @@
 usage: run.py [Transformers | Unsloth]
 
 Prints a table of seconds and ratios; docs/benchmarks.md keeps what was found. Nothing is asserted of the figures: a
-busy machine makes none wrong, only worthless.
+busy machine makes none wrong, only worthless. How fast it was before and after each part stands beside them: a virtual
+machine's speed was seen to fall to a third within the hour.
 """
 
 import json
@@ -12,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from tunesmith.llama_cpp import find_tools
@@ -91,21 +93,51 @@ def timed(command: list[str], accepted: Collection[int] = (0,)) -> float:
     return time.monotonic() - began
 
 
+def machine_speed() -> float:
+    """GFLOP/s of matrix products in fp32 on all cores, measured for a second."""
+    side = 1024
+    matrix = np.ones((side, side), dtype=np.float32)
+    began, products = time.monotonic(), 0
+    while time.monotonic() - began < 1:
+        matrix @ matrix
+        products += 1
+    return products * 2 * side**3 / (time.monotonic() - began) / 1e9
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of the bench took, and the machine's speed before and after it."""
+
+    seconds: float
+    speeds: tuple[float, float]
+
+    @classmethod
+    def of(cls, work: Callable[[], float]) -> "Part":
+        """Do it between two looks at the machine."""
+        before = machine_speed()
+        return cls(work(), (before, machine_speed()))
+
+    def row(self, what: str, of: "Part", goal: str) -> str:
+        """Its line of the table, as a ratio of another part."""
+        speeds = " to ".join(f"{speed:.0f}" for speed in self.speeds)
+        return f"| {what} | {self.seconds:.1f} | {self.seconds / of.seconds:.3f} | {goal} | {speeds} |"
+
+
 def main() -> None:
     """Run everything once and print the table."""
     bench = Bench(Path(tempfile.mkdtemp(prefix="tunesmith-bench-")), sys.argv[1] if sys.argv[1:] else "Transformers")
-    first = bench.tunesmith(TYPES)
-    nothing = bench.tunesmith(TYPES)
-    added = bench.tunesmith([*TYPES, "Q6_K"])
-    hand = bench.by_hand()
+    first = Part.of(lambda: bench.tunesmith(TYPES))
+    nothing = Part.of(lambda: bench.tunesmith(TYPES))
+    added = Part.of(lambda: bench.tunesmith([*TYPES, "Q6_K"]))
+    hand = Part.of(bench.by_hand)
     speed = float((bench.folder / "hand" / "speed.txt").read_text().split(":")[-1])
     own = json.loads((bench.folder / "out" / "report.json").read_text())["training"]["tokensPerSecond"]
-    print("| what | seconds | ratio | goal |\n|---|---|---|---|")
-    print(f"| by hand | {hand:.0f} | 1 | |")
-    print(f"| tunesmith run | {first:.0f} | {first / hand:.2f} | 1.00 |")
-    print(f"| one more quantization | {added:.0f} | {added / first:.2f} | 0.10 |")
-    print(f"| nothing changed | {nothing:.1f} | {nothing / first:.3f} | 0.02 |")
-    print(f"| tokens per second, {own:.0f} against {speed:.0f} | | {own / speed:.2f} | 1.0 |")
+    print("| what | seconds | ratio | goal | machine, GFLOP/s |\n|---|---|---|---|---|")
+    print(hand.row("by hand", hand, ""))
+    print(first.row("tunesmith run", hand, "1.00"))
+    print(added.row("one more quantization", first, "0.10"))
+    print(nothing.row("nothing changed", first, "0.02"))
+    print(f"| tokens per second, {own:.0f} against {speed:.0f} | | {own / speed:.2f} | 1.0 | |")
     shutil.rmtree(bench.folder)
 
 
