@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import a_plan, a_spec
-from tunesmith.local.schedule import maker, ready
+from tunesmith_api.schedule import maker, ready
 from tunesmith_api.stages import ArtifactReference, Kind
 
 PLAN = a_plan(a_spec())

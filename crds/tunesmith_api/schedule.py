@@ -1,25 +1,28 @@
 """Which stages to start next, and which made an artifact: pure functions of plan and what is done."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 
 from tunesmith_api.plan import Plan, PlannedStage
 from tunesmith_api.stages import ArtifactReference, Kind
 
 
 def ready(plan: Plan, done: Collection[str], running: Collection[str], limit: int) -> tuple[PlannedStage, ...]:
-    """The stages to start now, in the plan's order, so that at most `limit` run at once.
+    """The stages to start now, in the plan's order, so that at most `limit` run at once."""
+    free = max(limit - len(running), 0)
+    return tuple(islice(startable(plan, done, running), free))
+
+
+def startable(plan: Plan, done: Collection[str], running: Collection[str]) -> Iterator[PlannedStage]:
+    """The stages that nothing keeps from starting.
 
     A stage waits for those that it needs and for the makers of all that it reads: one of them may run once more, since
     what it made was found damaged.
     """
-    free = limit - len(running)
     makers = {(output.kind, output.key): stage.name for stage in plan.stages for output in stage.outputs}
-    startable = (
-        stage
-        for stage in plan.stages
-        if stage.name not in done and stage.name not in running and _waits_for(stage, makers) <= set(done)
-    )
-    return tuple(stage for stage, _ in zip(startable, range(max(free, 0)), strict=False))
+    for stage in plan.stages:
+        if stage.name not in done and stage.name not in running and _waits_for(stage, makers) <= set(done):
+            yield stage
 
 
 def maker(plan: Plan, artifact: ArtifactReference) -> PlannedStage | None:
