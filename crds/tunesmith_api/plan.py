@@ -87,6 +87,12 @@ class _Keys:
             return kept
         return artifact_key(kind, settings, inputs)
 
+    def mirrored(self, kind: Kind, source: str, digest: str) -> ArtifactReference:
+        """What prepare brings into the store as it is: keyed by its source's digest alone."""
+        known = self.recorded.get(Stage.PREPARE)
+        kept = known and known.outputs.get(kind.value)
+        return ArtifactReference(kind=kind, key=kept or artifact_key(kind, None, {}, {source: digest}))
+
 
 def make_plan(
     job_name: str, spec: JobSpec, resolved: Resolved, recorded: Mapping[str, RecordedKeys] | None = None
@@ -101,8 +107,8 @@ def make_plan(
     stages = [_prepare(values, resolved, keys)]
     trained = values.train.method is not Method.NONE
     if trained:
-        stages.append(_train(values, resolved, stages[0], keys))
-    stages.append(_convert(values, resolved, stages, keys))
+        stages.append(_train(values, stages[0], keys))
+    stages.append(_convert(values, stages, keys))
     gguf = stages[-1]
     tuned, rows = gguf.outputs[0], stages[0].outputs[0]
     imatrix = None
@@ -117,20 +123,6 @@ def make_plan(
     stages += [_quantize(values, type_, reads, keys) for type_ in spec.quantizations]
     stages.append(_publish(values, stages, keys))
     return Plan(stages=tuple(stages))
-
-
-def base_reference(resolved: Resolved) -> ArtifactReference:
-    """The mirrored base model, keyed by its source's digest alone."""
-    key = artifact_key(Kind.BASE, None, {}, {"model": resolved.model.digest})
-    return ArtifactReference(kind=Kind.BASE, key=key)
-
-
-def imported_adapter(resolved: Resolved) -> ArtifactReference | None:
-    """Somebody else's adapter as an artifact of the store, None where the manifest names none."""
-    if resolved.adapter is None:
-        return None
-    key = artifact_key(Kind.ADAPTER, None, {}, {"adapter": resolved.adapter.digest})
-    return ArtifactReference(kind=Kind.ADAPTER, key=key)
 
 
 def uses_imatrix(mode: ImatrixMode, types: tuple[str, ...]) -> bool:
@@ -161,28 +153,30 @@ def _planned(call: _Call, keys: _Keys) -> PlannedStage:
 
 
 def _prepare(values: Effective, resolved: Resolved, keys: _Keys) -> PlannedStage:
-    base, adapter = base_reference(resolved), imported_adapter(resolved)
-    mirrored = (base,) if adapter is None else (base, adapter)
+    base = keys.mirrored(Kind.BASE, "model", resolved.model.digest)
+    brought = resolved.adapter
+    adapter = () if brought is None else (keys.mirrored(Kind.ADAPTER, "adapter", brought.digest),)
     made_of = {Kind.BASE.value: base.key}
-    return _planned(_Call(Stage.PREPARE, Kind.DATASET, values.prepare, (), (), made_of, also=mirrored), keys)
+    return _planned(_Call(Stage.PREPARE, Kind.DATASET, values.prepare, (), (), made_of, also=(base, *adapter)), keys)
 
 
-def _train(values: Effective, resolved: Resolved, prepare: PlannedStage, keys: _Keys) -> PlannedStage:
-    adapter = imported_adapter(resolved)
-    inputs = (base_reference(resolved), prepare.outputs[0], *([adapter] if adapter else []))
+def _train(values: Effective, prepare: PlannedStage, keys: _Keys) -> PlannedStage:
+    """Training goes on from somebody else's adapter, where prepare has brought one."""
+    dataset, base, *adapter = prepare.outputs
+    inputs = (base, dataset, *adapter)
     call = _Call(Stage.TRAIN, Kind.ADAPTER, values.train, inputs, (Stage.PREPARE,), _by_kind(inputs))
     return _planned(call, keys)
 
 
-def _convert(values: Effective, resolved: Resolved, before: list[PlannedStage], keys: _Keys) -> PlannedStage:
-    base, dataset = base_reference(resolved), before[0].outputs[0]
-    adapter = before[-1].outputs[0] if before[-1].stage is Stage.TRAIN else imported_adapter(resolved)
-    weights = (base, adapter) if adapter else (base,)
+def _convert(values: Effective, before: list[PlannedStage], keys: _Keys) -> PlannedStage:
+    dataset, base, *brought = before[0].outputs
+    trained = before[-1].stage is Stage.TRAIN
+    weights = (base, before[-1].outputs[0]) if trained else (base, *brought)
     untouched = keys.choose(Stage.CONVERT, Kind.BASE_GGUF, None, {Kind.BASE.value: base.key})
     also = (ArtifactReference(kind=Kind.BASE_GGUF, key=untouched),)
     # The GGUF's EOS is what ends a turn in the prepared rows. A trained adapter's key holds theirs; one that was
     # brought along, or none, says nothing of them.
-    made_of = _by_kind(weights if before[-1].stage is Stage.TRAIN else (*weights, dataset))
+    made_of = _by_kind(weights if trained else (*weights, dataset))
     call = _Call(Stage.CONVERT, Kind.GGUF, values.convert, (*weights, dataset), (before[-1].name,), made_of, also=also)
     return _planned(call, keys)
 

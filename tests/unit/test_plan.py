@@ -155,6 +155,17 @@ def test_a_new_recipe_reaches_only_what_has_no_result(monkeypatch: pytest.Monkey
     assert after.stage("quantize-Q5_K_M").key != before.stage("quantize-Q5_K_M").key
 
 
+def test_new_recipes_of_all_kinds_leave_what_has_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mirrored base and somebody else's adapter too, whose keys are not prepare's own."""
+    spec = a_spec(model={"source": "hf://org/model", "adapter": "hf://org/adapter"})
+    before = a_plan(spec)
+    for kind in Kind:
+        monkeypatch.setitem(keys.RECIPES, kind, keys.RECIPES[kind] + 1)
+
+    assert a_plan(spec, record_of(before)) == before
+    assert a_plan(spec).stage("prepare").outputs != before.stage("prepare").outputs
+
+
 def test_a_plan_is_made_from_a_status() -> None:
     """What a status says of stages that have a Job or a result holds, whatever their recipes have become."""
     before = a_plan()
