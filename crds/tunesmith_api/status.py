@@ -109,8 +109,14 @@ class StageStatus(Recorded):
     """What it was asked for, and what its outputs are stored under; unset before it has a Job."""
     state: StageState = StageState.WAITING
     """Where it stands."""
-    attempts: Annotated[int, Field(ge=0)] = 0
-    """How often it was started."""
+    turn: Annotated[int, Field(ge=0)] = 0
+    """How often it was begun anew: by a retry, with half the batch, or to replace what it made."""
+    replace: bool = False
+    """Whether it is to make its artifacts anew though they are in the store, since they were found damaged."""
+    halved: bool = False
+    """Whether training goes on with half the micro-batch and twice the accumulation, since a GPU's memory ran out."""
+    message: Sentence = ""
+    """What it waits for, in a sentence."""
     started: datetime | None = None
     """When its last attempt began."""
     finished: datetime | None = None
@@ -178,9 +184,13 @@ class JobStatus(Recorded):
     retried: Annotated[str, Field(max_length=253)] = ""
     """The value of the annotation tunesmith.dev/retry that was last acted on."""
     started: datetime | None = None
-    """When the first stage began."""
+    """When the first stage began, or a retry: what spec.activeDeadlineSeconds counts from."""
     finished: datetime | None = None
     """When the job became Complete or Failed."""
+    suspended_since: datetime | None = None
+    """Since when the job is suspended, while it is."""
+    suspended_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """How long it was suspended before, which spec.activeDeadlineSeconds does not count."""
 
     def recorded_keys(self) -> dict[str, RecordedKeys]:
         """What `make_plan` has to keep, by the stages' names."""

@@ -1,0 +1,139 @@
+"""What to do about a job as it is seen: a pure function, safe to act upon at any moment, twice, or not at all.
+
+Nothing here remembers. What has to outlast the operator stands in the status, which is written once per pass, after
+the actions; what follows from it is done in the next pass.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tunesmith_api.plan import PlannedStage
+from tunesmith_api.stages import Stage
+from tunesmith_api.status import JobStatus, StageState, StageStatus
+from tunesmith_operator.course import Course
+from tunesmith_operator.fold import Folded, Rules, fold, names_of
+from tunesmith_operator.outcome import Outcome, deadline, outcome_of
+from tunesmith_operator.waiting import patience_ends
+from tunesmith_operator.world import JobState, StageJob, World
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Make the Job of a stage, as its record says it is to be run; `template` is the digest of what it is made from."""
+
+    stage: PlannedStage
+    status: StageStatus
+    name: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete a Job, in the foreground: its name is free, and its pods are gone, when it is gone."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteObject:
+    """Delete the job itself: its time to live is over."""
+
+
+Action = CreateJob | DeleteJob | DeleteObject
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now, the status to write, and when to look again though nothing has been seen to change."""
+
+    actions: tuple[Action, ...]
+    status: JobStatus
+    again: datetime | None = None
+
+
+def decide(world: World, rules: Rules) -> Decision:
+    """The next actions and the status of a job."""
+    if world.deleting:
+        return Decision((), world.status)
+    folded = fold(world, rules)
+    outcome = outcome_of(world, folded)
+    if _expired(world, outcome.status):
+        return Decision((DeleteObject(),), outcome.status)
+    deletions = tuple(_deletions(world, folded, outcome, rules))
+    creations = () if outcome.halted else tuple(_creations(world, folded, rules))
+    return Decision((*deletions, *creations), outcome.status, _again(world, outcome, rules))
+
+
+def _creations(world: World, folded: Folded, rules: Rules) -> Iterator[CreateJob]:
+    """The Jobs of all stages that may start; a name that is still taken, by whomever, is waited for."""
+    course, done = folded.course, names_of(folded.status.stages, StageState.DONE)
+    taken = {stage.name for stage in course.plan.stages if course.job_name_of(stage) in world.jobs}
+    free = rules.quantizations_at_once - _quantizing(world, course)
+    for stage in course.startable(done, taken):
+        status = folded.stage(stage.name)
+        if status.state is not StageState.WAITING:
+            continue
+        if stage.stage is Stage.QUANTIZE:
+            free -= 1
+            if free < 0:
+                continue
+        yield CreateJob(stage, status, course.job_name_of(stage), rules.template(course, stage, status))
+
+
+def _quantizing(world: World, course: Course) -> int:
+    names = {course.job_name_of(stage) for stage in course.plan.stages if stage.stage is Stage.QUANTIZE}
+    return sum(not job.ended for job in world.own_jobs if job.name in names)
+
+
+def _deletions(world: World, folded: Folded, outcome: Outcome, rules: Rules) -> Iterator[DeleteJob]:
+    planned = {folded.course.job_name_of(stage): stage for stage in folded.course.plan.stages}
+    kept = outcome.status.finished is None or world.now < outcome.status.finished + rules.keep_jobs
+    for job in world.own_jobs:
+        if job.deleting:
+            continue
+        stage = planned.get(job.name)
+        if (job.ended and not kept) or _to_go(world, folded, (job, stage), outcome, rules):
+            yield DeleteJob(job.name, job.uid)
+
+
+def _to_go(
+    world: World, folded: Folded, of: tuple[StageJob, PlannedStage | None], outcome: Outcome, rules: Rules
+) -> bool:
+    """Whether a Job is in the way: not asked for any more, of an earlier turn, given up, or without a result.
+
+    Judged by the record as it was written, not by what this pass makes of it: why a stage is begun anew stands in the
+    status before the Job that told it is gone.
+    """
+    job, stage = of
+    if stage is None or outcome.stopped:
+        return not job.ended
+    written = next((each for each in world.status.stages if each.name == stage.name), None)
+    if written is not None and job.turn < written.turn:
+        return True
+    if job.state is JobState.COMPLETE:
+        return folded.stage(stage.name).state is not StageState.DONE
+    if written is not None and written.state is StageState.FAILED:
+        return not job.ended
+    status = written or folded.stage(stage.name)
+    return job.idle and job.template != rules.template(folded.course, stage, status)
+
+
+def _expired(world: World, status: JobStatus) -> bool:
+    lives = world.spec.ttl_seconds_after_finished
+    if lives is None or status.finished is None or world.status.finished is None:
+        return False
+    return world.now >= status.finished + timedelta(seconds=lives)
+
+
+def _again(world: World, outcome: Outcome, rules: Rules) -> datetime | None:
+    """The next moment at which time alone changes the decision."""
+    status, lives = outcome.status, world.spec.ttl_seconds_after_finished
+    moments = [deadline(world, status) if status.finished is None else None]
+    moments += [patience_ends(job, rules.image_patience) for job in world.own_jobs if not job.ended]
+    if status.finished is not None and world.own_jobs:
+        moments.append(status.finished + rules.keep_jobs)
+    if status.finished is not None and lives is not None:
+        moments.append(status.finished + timedelta(seconds=lives))
+    return min((moment for moment in moments if moment is not None and moment > world.now), default=None)

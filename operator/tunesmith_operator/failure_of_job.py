@@ -1,0 +1,68 @@
+"""Why a stage's Job failed, from what Kubernetes and the stage itself left: condition, exit code, last words."""
+
+import json
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
+from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
+from tunesmith_operator.world import Ended, StageJob, StagePod
+
+# Killed by SIGKILL (128 + 9): under a memory limit most likely the kernel, where the kubelet does not say so itself
+# (KEP-3329: the reason OOMKilled is no part of the API).
+_KILLED = 137
+_CLASSES = {rule.exit_code: failure for failure, rule in FAILURES.items()}
+
+
+def result_of(pods: Sequence[StagePod]) -> StageResult | None:
+    """What the newest pod that left a readable result found; None where none did."""
+    for pod in sorted(pods, key=lambda each: each.created, reverse=True):
+        result = None if pod.ended is None else _read(pod.ended.message)
+        if result is not None:
+            return result
+    return None
+
+
+def _read(message: str) -> StageResult | None:
+    try:
+        return StageResult.model_validate(json.loads(message))
+    except (ValueError, ValidationError):
+        return None
+
+
+def failure_of_job(job: StageJob, stage: Stage) -> Failure:
+    """The classified failure of a Job that has failed."""
+    told = result_of(job.pods)
+    if told is not None and told.failure is not None:
+        return told.failure.model_copy(update={"stage": stage})
+    return failure_of(_seen(job, stage), stage)
+
+
+def _seen(job: StageJob, stage: Stage) -> StageFailure:
+    newest = max(job.pods, key=lambda pod: pod.created, default=None)
+    if job.reason == "DeadlineExceeded":
+        return StageFailure(FailureClass.DEADLINE, f"{stage} did not end in time: {job.message}")
+    if newest is None:
+        message = f"{stage} failed ({job.reason}: {job.message}), and its pod is gone"
+        return StageFailure(FailureClass.INTERNAL, message, "Retry; if it repeats, look at the namespace's events.")
+    if newest.ended is None:
+        return StageFailure(
+            FailureClass.EVICTED, f"the pod of {stage} was taken away: {newest.disrupted or job.message}"
+        )
+    return _ended(newest.ended, stage)
+
+
+def _ended(ended: Ended, stage: Stage) -> StageFailure:
+    if ended.reason == "OOMKilled" or ended.exit_code == _KILLED:
+        hint = (
+            f"Give it more: spec.stages, name: {stage}, resources.limits.memory; or choose a smaller length or batch."
+        )
+        return StageFailure(
+            FailureClass.OUT_OF_MEMORY, f"{stage} was killed: it needed more memory than its limit", hint
+        )
+    known = _CLASSES.get(ended.exit_code)
+    last = ended.message.strip()[-1000:] or "it said nothing"
+    if known is not None:
+        return StageFailure(known, f"{stage} failed: {last}")
+    return StageFailure(FailureClass.INTERNAL, f"{stage} ended with {ended.exit_code} ({ended.reason}): {last}")

@@ -1,0 +1,230 @@
+"""What is seen of a job's Jobs is folded into the record of its stages: results, failures, what is begun anew.
+
+The record is the status (contract 5): what stands there as done is done, whatever has become of its Job since. A stage
+is begun anew by raising its `turn`; a Job of an earlier turn is then replaced, in a pass after the one that has written
+the status, so that no crash in between loses why.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.plan import PlannedStage
+from tunesmith_api.schedule import maker
+from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
+from tunesmith_api.status import JobStatus, StageState, StageStatus
+from tunesmith_operator.course import Course, course_of
+from tunesmith_operator.failure_of_job import failure_of_job, result_of
+from tunesmith_operator.waiting import hopeless, waiting_for
+from tunesmith_operator.world import JobState, StageJob, World
+
+RESOLVED, PRESENT = "resolved", "present"
+# Which stages prepare may find done (contract 5): the others have something to do even then.
+_SKIPPED = (Stage.TRAIN, Stage.CONVERT, Stage.IMATRIX, Stage.BASELINE)
+
+Template = Callable[[Course, PlannedStage, StageStatus], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator's settings say of deciding; `template` is the digest of the template that is wanted now."""
+
+    template: Template
+    quantizations_at_once: int = 2
+    image_patience: timedelta = timedelta(minutes=5)
+    keep_jobs: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The stages as they stand, the pinned sources once prepare has told them, and the retry that was heeded."""
+
+    course: Course
+    status: JobStatus
+
+    def stage(self, name: str) -> StageStatus:
+        """The record of a stage."""
+        return next(stage for stage in self.status.stages if stage.name == name)
+
+
+def fold(world: World, rules: Rules) -> Folded:
+    """The record after all that is seen; again once the sources are known, since only then the other stages are."""
+    folded = _fold(world, rules, world.status)
+    prepared = folded.status.stages[0]
+    if folded.course.resolved is not None or prepared.state is not StageState.DONE:
+        return folded
+    return _fold(world, rules, _pinned(folded.status))
+
+
+def _fold(world: World, rules: Rules, status: JobStatus) -> Folded:
+    course = course_of(world, status)
+    known = {stage.name: stage for stage in status.stages}
+    stages = {
+        planned.name: _seen(world, rules, course, planned, _kept(planned, known.get(planned.name)))
+        for planned in course.plan.stages
+    }
+    stages = _present(course, stages, world)
+    stages = _mended(course, stages)
+    retried = status.retried
+    if world.retry != retried:
+        stages = {name: _again(stage) for name, stage in stages.items()}
+        retried = world.retry
+    return Folded(course, status.model_copy(update={"stages": tuple(stages.values()), "retried": retried}))
+
+
+def _kept(planned: PlannedStage, known: StageStatus | None) -> StageStatus:
+    """What is recorded of a stage, as long as it is asked for the same; prepare is asked but once."""
+    if known is None:
+        return StageStatus(name=planned.name)
+    same = known.keys is None or known.keys.outputs == planned.recorded_keys().outputs
+    return known if same or planned.stage is Stage.PREPARE else StageStatus(name=planned.name)
+
+
+def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, known: StageStatus) -> StageStatus:
+    job = world.own_job(course.job_name_of(planned))
+    if known.state is StageState.DONE:
+        return _with_keys(known, course, planned)
+    if job is None or job.turn < known.turn:
+        return _without_job(known)
+    if job.state is JobState.COMPLETE:
+        return _complete(job, planned, known)
+    if known.state is StageState.FAILED or job.state is JobState.FAILED:
+        return _failed(rules.template(course, planned, known), planned, known, job)
+    return _without_job(known) if job.deleting else _under_way(world, rules, planned, known, job)
+
+
+def _under_way(world: World, rules: Rules, planned: PlannedStage, known: StageStatus, job: StageJob) -> StageStatus:
+    """Running, or waiting for something, or given up where that will not come."""
+    given_up = hopeless(job, planned.stage, world.now, rules.image_patience)
+    if given_up is not None:
+        return _with_failure(known, planned, given_up, job)
+    message = waiting_for(job)
+    state = StageState.WAITING if message else StageState.RUNNING
+    update = {"state": state, "message": message, "started": job.started or job.created, "keys": _keys(planned)}
+    return known.model_copy(update=update)
+
+
+def _with_keys(done: StageStatus, course: Course, planned: PlannedStage) -> StageStatus:
+    """prepare's keys follow from what it resolved; once recorded, no newer recipe changes them (contract 2)."""
+    if done.keys is not None or course.resolved is None:
+        return done
+    return done.model_copy(update={"keys": planned.recorded_keys()})
+
+
+def _without_job(known: StageStatus) -> StageStatus:
+    """A stage that had a Job and has none any more waits for another."""
+    if known.state is StageState.RUNNING:
+        return known.model_copy(update={"state": StageState.WAITING, "message": ""})
+    return known
+
+
+def _complete(job: StageJob, planned: PlannedStage, known: StageStatus) -> StageStatus:
+    """Done if its result can be read; else the Job is made again, and the stage answers from its artifact."""
+    result = result_of(job.pods)
+    if result is None or result.failure is not None:
+        return _without_job(known)
+    done = {"state": StageState.DONE, "message": "", "result": result, "keys": _keys(planned)}
+    return known.model_copy(update=done | {"started": job.started, "finished": job.finished})
+
+
+def _failed(wanted: str, planned: PlannedStage, known: StageStatus, job: StageJob) -> StageStatus:
+    """Failed, or begun anew where something has changed that its failure was about: memory, or the batch."""
+    failure = failure_of_job(job, planned.stage) if known.result is None else known.result.failure
+    assert failure is not None  # noqa: S101  # what has failed says why
+    anew = {"turn": job.turn + 1, "state": StageState.WAITING, "result": None, "message": ""}
+    if failure.failure is FailureClass.OUT_OF_MEMORY_GPU and not known.halved:
+        return known.model_copy(update=anew | {"halved": True})
+    if failure.failure is FailureClass.OUT_OF_MEMORY and job.template != wanted:
+        return known.model_copy(update=anew)
+    return known if known.state is StageState.FAILED else _with_failure(known, planned, failure, job)
+
+
+def _with_failure(known: StageStatus, planned: PlannedStage, failure: Failure, job: StageJob) -> StageStatus:
+    result = StageResult(stage=planned.stage, name=planned.variant, failure=failure)
+    update = {"state": StageState.FAILED, "message": failure.message, "result": result, "keys": _keys(planned)}
+    return known.model_copy(update=update | {"started": job.started or job.created, "finished": job.finished})
+
+
+def _keys(planned: PlannedStage) -> object:
+    """prepare's keys are known with its result, and then from the plan."""
+    return None if planned.stage is Stage.PREPARE else planned.recorded_keys()
+
+
+def _present(course: Course, stages: dict[str, StageStatus], world: World) -> dict[str, StageStatus]:
+    """Stages whose artifacts prepare has found in the store are done, without a Job, unless they were begun anew."""
+    prepared = stages[Stage.PREPARE].result
+    found = () if prepared is None else prepared.figures.get(PRESENT, ())
+    done = dict(stages)
+    for planned in course.plan.stages:
+        known = stages[planned.name]
+        untouched = known.state is StageState.WAITING and known.turn == 0
+        begun = world.own_job(course.job_name_of(planned)) is not None
+        if planned.stage in _SKIPPED and planned.name in found and untouched and not begun:
+            result = StageResult(stage=planned.stage, reused=True)
+            update = {"state": StageState.DONE, "result": result, "keys": planned.recorded_keys(), "message": ""}
+            done[planned.name] = known.model_copy(update=update)
+    return done
+
+
+def _mended(course: Course, stages: dict[str, StageStatus]) -> dict[str, StageStatus]:
+    """The makers of artifacts that others have found damaged run once more, and the others after them (contract 3)."""
+    mended = dict(stages)
+    for name, stage in stages.items():
+        source = _damaged(course, mended, stage)
+        if source is None:
+            continue
+        if not source.replace:
+            mended[source.name] = _anew(source, replace=True)
+            _look_again(mended)
+        if source.name != name:
+            mended[name] = _anew(stage)
+    return mended
+
+
+def _damaged(course: Course, stages: dict[str, StageStatus], found_by: StageStatus) -> StageStatus | None:
+    """Whose artifact a failed stage has found damaged or gone; None where making it anew has been tried already."""
+    failure = None if found_by.result is None else found_by.result.failure
+    if failure is None or failure.artifact is None or failure.failure is not FailureClass.ARTIFACT_CORRUPT:
+        return None
+    made_by = maker(course.plan, failure.artifact)
+    source = None if made_by is None else stages[made_by.name]
+    tried = source is not None and source.replace and source.state in (StageState.DONE, StageState.FAILED)
+    return None if tried else source
+
+
+def _look_again(stages: dict[str, StageStatus]) -> None:
+    """publish names digests of what is made anew."""
+    published = stages.get(Stage.PUBLISH)
+    if published is not None and published.state is StageState.DONE:
+        stages[Stage.PUBLISH] = _anew(published)
+
+
+def _again(stage: StageStatus) -> StageStatus:
+    """A person's retry: the failed stages once more."""
+    return _anew(stage) if stage.state is StageState.FAILED else stage
+
+
+def _anew(stage: StageStatus, *, replace: bool = False) -> StageStatus:
+    update = {"turn": stage.turn + 1, "state": StageState.WAITING, "result": None, "message": ""}
+    return stage.model_copy(update=update | {"replace": replace or stage.replace, "finished": None})
+
+
+def _pinned(status: JobStatus) -> JobStatus:
+    """The status with the sources that prepare has resolved, which its result needs not repeat."""
+    prepared = status.stages[0]
+    result = prepared.result
+    assert result is not None  # noqa: S101  # it is done
+    figures = dict(result.figures)
+    resolved = figures.pop(RESOLVED, None)
+    if resolved is None:
+        failure = failure_of(StageFailure(FailureClass.INTERNAL, "prepare did not say what the sources are"))
+        untold = {"state": StageState.FAILED, "result": result.model_copy(update={"failure": failure})}
+        return status.model_copy(update={"stages": (prepared.model_copy(update=untold),)})
+    told = prepared.model_copy(update={"result": result.model_copy(update={"figures": figures})})
+    return status.model_copy(update={"stages": (told, *status.stages[1:]), "resolved": resolved})
+
+
+def names_of(stages: Iterable[StageStatus], state: StageState) -> set[str]:
+    """The stages that stand there."""
+    return {stage.name for stage in stages if stage.state is state}

@@ -1,0 +1,42 @@
+"""What the operator's objects are called and marked with (contract 6 of the design)."""
+
+import hashlib
+
+from tunesmith_api.keys import canonical_json
+from tunesmith_api.spec import JobSpec
+from tunesmith_api.stages import Stage
+
+DOMAIN = "tunesmith.dev"
+JOB_LABEL = f"{DOMAIN}/job"
+STAGE_LABEL = f"{DOMAIN}/stage"
+KEYS_ANNOTATION = f"{DOMAIN}/keys"
+TEMPLATE_ANNOTATION = f"{DOMAIN}/template"
+TURN_ANNOTATION = f"{DOMAIN}/turn"
+REQUEST_ANNOTATION = f"{DOMAIN}/request"
+RETRY_ANNOTATION = f"{DOMAIN}/retry"
+
+# So many hex digits of a key are in a name: with a job's name of 40 characters and the longest stage's it stays below
+# the 63 of a DNS label, which a Job's name has to be since its pods are labelled with it (k8s.io/api/batch/v1).
+KEY_DIGITS = 8
+
+
+def job_name(job: str, stage: Stage, key: str) -> str:
+    """The name of a stage's Job. The type of a quantization is not in it: its key is another for each."""
+    return f"{job}-{stage.value}-{key[:KEY_DIGITS]}"
+
+
+def sources_key(spec: JobSpec) -> str:
+    """What prepare's Job is named by: its sources as they are written, before they are resolved.
+
+    All that is hashed is immutable (contract 8), so that a job has one prepare for life.
+    """
+    sources = {
+        "model": [spec.model.source, spec.model.revision, spec.model.adapter],
+        "datasets": [dataset.source for dataset in spec.datasets],
+    }
+    return hashlib.sha256(canonical_json(sources)).hexdigest()
+
+
+def template_digest(template: object) -> str:
+    """The hash that says whether a Job was made from this template; never of the live one, which others change."""
+    return hashlib.sha256(canonical_json(template)).hexdigest()

@@ -1,0 +1,137 @@
+"""Where a job stands as a whole, from the record of its stages: going on, stopping, suspended, complete or failed."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.stages import Failure, Stage, failure_of
+from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
+from tunesmith_operator.conditions import Standing, conditions_of
+from tunesmith_operator.fold import Folded
+from tunesmith_operator.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The status to write, and what it means for Jobs: `halted` starts none, `stopped` ends those that run as well."""
+
+    status: JobStatus
+    halted: bool
+    stopped: bool
+
+
+def outcome_of(world: World, folded: Folded) -> Outcome:
+    """The job's status after all that was folded."""
+    status = _clocked(world, folded.status)
+    live = any(not job.ended for job in world.own_jobs)
+    late = _late(world, status)
+    failure = late or _failed_stage(status.stages) or _failed_gates(status.stages)
+    done = all(stage.state is StageState.DONE for stage in status.stages) and folded.course.resolved is not None
+    suspended = world.spec.suspend and not done and failure is None
+    phase = _phase(status, (live, done, suspended), failure)
+    finished = phase in (Phase.COMPLETE, Phase.FAILED)
+    standing = Standing(
+        phase, _reason(phase, failure), _message(status, phase, failure), world.generation, _second(world.now)
+    )
+    written = status.model_copy(
+        update={
+            "observed_generation": world.generation,
+            "phase": phase,
+            "message": standing.message,
+            "failure": failure,
+            "finished": (status.finished or standing.now) if finished else None,
+            "conditions": conditions_of(standing, status.conditions),
+        }
+    )
+    return Outcome(written, halted=suspended or failure is not None or finished, stopped=suspended or late is not None)
+
+
+def deadline(world: World, status: JobStatus) -> datetime | None:
+    """When spec.activeDeadlineSeconds is over, None where it is unset or the clock stands still."""
+    limit = world.spec.active_deadline_seconds
+    if limit is None or status.started is None or status.suspended_since is not None:
+        return None
+    return status.started + timedelta(seconds=limit + status.suspended_seconds)
+
+
+def _clocked(world: World, status: JobStatus) -> JobStatus:
+    """With the clock of the deadline: begun with the first Job or a retry, held while suspended."""
+    now = _second(world.now)
+    began = min((stage.started for stage in status.stages if stage.started), default=None)
+    if status.retried != world.status.retried and began is not None:
+        return status.model_copy(update={"started": now, "suspended_seconds": 0.0, "suspended_since": None})
+    update: dict[str, object] = {"started": status.started or began}
+    since = status.suspended_since
+    if world.spec.suspend and since is None and status.finished is None:
+        update["suspended_since"] = now
+    if not world.spec.suspend and since is not None:
+        update |= {
+            "suspended_since": None,
+            "suspended_seconds": status.suspended_seconds + (now - since).total_seconds(),
+        }
+    return status.model_copy(update=update)
+
+
+def _late(world: World, status: JobStatus) -> Failure | None:
+    ends = deadline(world, status)
+    if ends is None or (status.finished or world.now) < ends:
+        return None
+    message = f"the job did not end within {world.spec.active_deadline_seconds} s; what it has made is kept"
+    return failure_of(StageFailure(FailureClass.DEADLINE, message))
+
+
+def _failed_stage(stages: tuple[StageStatus, ...]) -> Failure | None:
+    """Of several the one that failed first in the plan: what follows may have failed of it."""
+    failures = (stage.result.failure for stage in stages if stage.state is StageState.FAILED and stage.result)
+    return next(iter(failures), None)
+
+
+def _failed_gates(stages: tuple[StageStatus, ...]) -> Failure | None:
+    """publish is done, and says that a gate under Withhold has failed (contract 9)."""
+    published = next((stage for stage in stages if stage.name == Stage.PUBLISH), None)
+    if published is None or published.state is not StageState.DONE or published.result is None:
+        return None
+    figures = published.result.figures
+    if (figures.get("verdict"), figures.get("onFailure")) != ("Failed", "Withhold"):
+        return None
+    said = str(figures.get("failedGates") or "a gate has failed: see the report")
+    return failure_of(StageFailure(FailureClass.GATE_FAILED, said), Stage.PUBLISH)
+
+
+def _phase(status: JobStatus, facts: tuple[bool, bool, bool], failure: Failure | None) -> Phase:
+    live, done, suspended = facts
+    if live and (failure is not None or suspended):
+        return Phase.RUNNING
+    if failure is not None:
+        return Phase.FAILED
+    if done:
+        return Phase.COMPLETE
+    if suspended:
+        return Phase.SUSPENDED
+    return Phase.PENDING if status.started is None else Phase.RUNNING
+
+
+def _reason(phase: Phase, failure: Failure | None) -> str:
+    if failure is not None:
+        return failure.failure.value
+    return phase.value
+
+
+def _message(status: JobStatus, phase: Phase, failure: Failure | None) -> str:
+    if failure is not None and phase is Phase.RUNNING:
+        return f"{failure.message}; waiting for what still runs to end"
+    if failure is not None:
+        return failure.message
+    if phase is Phase.COMPLETE:
+        return "all files are published"
+    if phase is Phase.SUSPENDED:
+        return "suspended; it goes on when spec.suspend is false"
+    running = [stage.name for stage in status.stages if stage.state is StageState.RUNNING]
+    waiting = [f"{stage.name}: {stage.message}" for stage in status.stages if stage.message]
+    said = [f"{', '.join(running)} running"] if running else []
+    return "; ".join([*said, *waiting]) or "waiting for its first stage to start"
+
+
+def _second(moment: datetime) -> datetime:
+    """Kubernetes' own times have whole seconds (metav1.Time)."""
+    return moment.replace(microsecond=0)

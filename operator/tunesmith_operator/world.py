@@ -1,0 +1,117 @@
+"""What the operator sees of one job: the object itself, its Jobs and their pods, as excerpts of what it decides from.
+
+Excerpts, since a cluster's operator keeps thousands of them: a field that no decision reads is not here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from tunesmith_api.spec import JobSpec
+from tunesmith_api.status import JobStatus, RecordedKeys
+
+
+class JobState(StrEnum):
+    """Where a batch/v1 Job stands; only `COMPLETE` and `FAILED` say that none of its pods is left running."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a pod's container ended: exit code, the kubelet's reason (OOMKilled, Error, ...), termination message."""
+
+    exit_code: int
+    reason: str
+    message: str
+    started: datetime | None = None
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StagePod:
+    """A pod of a stage's Job.
+
+    `waiting` is the container's reason and message while it does not run (ImagePullBackOff, ...), `unschedulable` the
+    scheduler's words, `disrupted` the reason of its DisruptionTarget condition (PreemptionByScheduler,
+    EvictionByEvictionAPI, TerminationByKubelet, ...).
+    """
+
+    name: str
+    uid: str
+    created: datetime
+    phase: str
+    deleting: bool = False
+    node: str = ""
+    waiting: tuple[str, str] | None = None
+    unschedulable: str = ""
+    disrupted: str = ""
+    ended: Ended | None = None
+    started: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageJob:
+    """A batch/v1 Job that a stage runs in.
+
+    `owner` is the UID in its controller reference; `template` the hash of the template that it was made from; `turn`
+    which beginning of the stage it is (`StageStatus.turn`); `reason` and `message` are those of its Failed condition.
+    """
+
+    name: str
+    uid: str
+    owner: str
+    stage: str
+    template: str
+    turn: int
+    keys: RecordedKeys | None
+    created: datetime
+    state: JobState = JobState.PENDING
+    suspended: bool = False
+    deleting: bool = False
+    reason: str = ""
+    message: str = ""
+    started: datetime | None = None
+    finished: datetime | None = None
+    pods: tuple[StagePod, ...] = ()
+
+    @property
+    def idle(self) -> bool:
+        """Whether none of its pods has begun to work, though nothing but the cluster keeps it from that."""
+        return self.state is JobState.PENDING and not self.suspended and all(pod.started is None for pod in self.pods)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is complete or has failed, with all its pods gone or ended."""
+        return self.state in (JobState.COMPLETE, JobState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One job and what belongs to it, as last seen; `jobs` by name."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    created: datetime
+    now: datetime
+    spec: JobSpec
+    status: JobStatus
+    retry: str = ""
+    deleting: bool = False
+    jobs: Mapping[str, StageJob] = field(default_factory=dict)
+
+    def own_job(self, name: str) -> StageJob | None:
+        """This object's Job of that name; one of an earlier object of the same name is none."""
+        job = self.jobs.get(name)
+        return job if job is not None and job.owner == self.uid else None
+
+    @property
+    def own_jobs(self) -> tuple[StageJob, ...]:
+        """All Jobs of this object."""
+        return tuple(job for job in self.jobs.values() if job.owner == self.uid)

@@ -1,0 +1,200 @@
+"""A Kubernetes in memory with one job, its Jobs and their pods: the fast double of tests/cluster, for all orders.
+
+It keeps what the operator relies on: names are unique, deletions take a UID and, in the foreground, a while, a status
+write with an old resourceVersion is refused, and the Job controller never starts a second pod beside a first.
+"""
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from support.builders import a_spec, resolved
+from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
+from tunesmith_api.keys import canonical_json
+from tunesmith_api.plan import PlannedStage
+from tunesmith_api.spec import JobSpec
+from tunesmith_api.stages import ArtifactReference, Stage, StageResult, failure_of
+from tunesmith_api.status import JobStatus, StageStatus
+from tunesmith_operator.course import Course
+from tunesmith_operator.decide import Action, CreateJob, Decision, DeleteJob, decide
+from tunesmith_operator.fold import Rules
+from tunesmith_operator.names import template_digest
+from tunesmith_operator.world import Ended, JobState, StageJob, StagePod, World
+
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+class Conflict(Exception):
+    """The API server's 409."""
+
+
+def a_template(course: Course, stage: PlannedStage, status: StageStatus) -> str:
+    """A template that holds what the real one does: the stage's key, its turn and how it is to be run."""
+    return template_digest([course.key_of(stage), status.turn, status.halved, status.replace])
+
+
+RULES = Rules(template=a_template)
+
+
+@dataclass
+class Cluster:
+    """The API server, the Job controller and the kubelet.
+
+    `created` counts the Jobs that were made by name and turn, `answered` are those that left a result that nothing
+    has asked to go: made once more, they would do again what is done.
+    """
+
+    spec: JobSpec = field(default_factory=a_spec)
+    status: JobStatus = field(default_factory=JobStatus)
+    generation: int = 1
+    version: int = 1
+    retry: str = ""
+    now: datetime = NOON
+    jobs: dict[str, StageJob] = field(default_factory=dict)
+    created: "Counter[tuple[str, int]]" = field(default_factory=Counter)
+    answered: set[tuple[str, int]] = field(default_factory=set)
+    present: tuple[str, ...] = ()
+    alive: bool = True
+    _uids: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def world(self) -> World:
+        """What an operator sees that sees everything."""
+        return World(
+            name="job",
+            namespace="team",
+            uid="uid-of-the-job",
+            generation=self.generation,
+            created=NOON,
+            now=self.now,
+            spec=self.spec,
+            status=self.status,
+            retry=self.retry,
+            jobs=dict(self.jobs),
+        )
+
+    def edit(self, **changes: Any) -> None:
+        """A user edits the spec."""
+        self.spec = JobSpec.model_validate(
+            self.spec.model_dump(mode="json", by_alias=True, exclude_unset=True) | changes
+        )
+        self.generation += 1
+
+    # What the operator does.
+
+    def act(self, action: Action) -> None:
+        """One write; `Conflict` as the API server says it."""
+        if isinstance(action, CreateJob):
+            self._create(action)
+        elif isinstance(action, DeleteJob):
+            job = self.jobs.get(action.name)
+            if job is not None and job.uid == action.uid:
+                self.jobs[action.name] = replace(job, deleting=True)
+        else:
+            self.alive = False
+
+    def _create(self, action: CreateJob) -> None:
+        if action.name in self.jobs:
+            raise Conflict(action.name)
+        made = (action.name, action.status.turn)
+        assert made not in self.answered, f"{made} is done already"
+        self.created[made] += 1
+        self.jobs[action.name] = StageJob(
+            name=action.name,
+            uid=f"job-{next(self._uids)}",
+            owner="uid-of-the-job",
+            stage=action.stage.name,
+            template=action.template,
+            turn=action.status.turn,
+            keys=None,
+            created=self.now,
+        )
+
+    def write(self, status: JobStatus, version: int) -> None:
+        """The status write."""
+        if version != self.version:
+            raise Conflict(str(version))
+        written = JobStatus.model_validate(status.to_json_dict())
+        if written != self.status:
+            self.status = written
+            self.version += 1
+
+    # What Kubernetes and the stages do.
+
+    def start(self, name: str) -> None:
+        """The Job's pod begins to work."""
+        job = self.jobs[name]
+        pod = StagePod(name=f"{name}-pod", uid=job.uid, created=self.now, phase="Running", started=self.now)
+        self.jobs[name] = replace(job, state=JobState.RUNNING, started=self.now, pods=(pod,))
+
+    def complete(self, name: str, message: str | None = None) -> None:
+        """The pod ends well, with its result or with another message."""
+        job = self.jobs[name]
+        said = self._result(job) if message is None else message
+        if message is None and not job.deleting:
+            self.answered.add((name, job.turn))
+        self._end(name, Ended(0, "Completed", said, self.now, self.now), JobState.COMPLETE)
+
+    def fail(self, name: str, failure: FailureClass, artifact: ArtifactReference | None = None) -> None:
+        """The pod ends with a classified failure that the Job's failure policy does not try again."""
+        stage = Stage(self.jobs[name].stage.partition("-")[0])
+        about = None if artifact is None else (artifact.kind.value, artifact.key)
+        told = failure_of(StageFailure(failure, "it failed", artifact=about), stage)
+        result = StageResult(stage=stage, failure=told)
+        ended = Ended(FAILURES[failure].exit_code, "Error", result.model_dump_json(by_alias=True), self.now, self.now)
+        self._end(name, ended, JobState.FAILED)
+
+    def kill(self, name: str) -> None:
+        """The kernel kills it for its memory limit."""
+        self._end(name, Ended(137, "OOMKilled", "", self.now, self.now), JobState.FAILED)
+
+    def collect(self) -> None:
+        """Foreground deletions come to their end."""
+        self.jobs = {name: job for name, job in self.jobs.items() if not job.deleting}
+
+    def _end(self, name: str, ended: Ended, state: JobState) -> None:
+        job = self.jobs[name]
+        pod = StagePod(name=f"{name}-pod", uid=job.uid, created=job.created, phase="", started=self.now, ended=ended)
+        self.jobs[name] = replace(job, state=state, started=self.now, finished=self.now, pods=(pod,))
+
+    def _result(self, job: StageJob) -> str:
+        stage = Stage(job.stage.partition("-")[0])
+        figures: dict[str, Any] = {}
+        if stage is Stage.PREPARE:
+            figures = {"resolved": resolved(self.spec).to_json_dict(), "present": list(self.present)}
+        if stage is Stage.PUBLISH:
+            figures = {"verdict": "Passed", "onFailure": "Withhold"}
+        return StageResult(stage=stage, figures=figures).model_dump_json(by_alias=True, exclude_none=True)
+
+
+def one_pass(cluster: Cluster, seen: World | None = None, version: int | None = None, writes: int = 1_000) -> Decision:
+    """An operator's pass over what it sees, cut off after so many writes (the status is the last)."""
+    version = cluster.version if version is None else version
+    decision = decide(seen or cluster.world(), RULES)
+    steps = [lambda each=action: cluster.act(each) for action in decision.actions]
+    steps.append(lambda: cluster.write(decision.status, version))
+    for step in steps[:writes]:
+        try:
+            step()
+        except Conflict:
+            continue
+    return decision
+
+
+def settle(cluster: Cluster, passes: int = 200) -> JobStatus:
+    """Everything goes well from here, until nothing changes any more."""
+    for _ in range(passes):
+        before = (cluster.version, canonical_json(sorted(cluster.jobs)), [j.state for j in cluster.jobs.values()])
+        one_pass(cluster)
+        cluster.collect()
+        cluster.now += timedelta(seconds=1)
+        for name, job in list(cluster.jobs.items()):
+            if job.state is JobState.PENDING:
+                cluster.start(name)
+            elif job.state is JobState.RUNNING:
+                cluster.complete(name)
+        after = (cluster.version, canonical_json(sorted(cluster.jobs)), [j.state for j in cluster.jobs.values()])
+        if before == after:
+            return cluster.status
+    raise AssertionError("it never comes to rest")

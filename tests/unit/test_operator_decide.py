@@ -1,0 +1,309 @@
+"""The operator decides from what it sees: each case once, from a small cluster in memory."""
+
+from datetime import timedelta
+
+import pytest
+
+from support.builders import a_plan, a_spec
+from support.small_cluster import RULES, Cluster, one_pass, settle
+from tunesmith_api.failures import FailureClass
+from tunesmith_api.keys import RECIPES
+from tunesmith_api.spec import JobSpec
+from tunesmith_api.stages import ArtifactReference, Kind
+from tunesmith_api.status import Phase, StageState
+from tunesmith_operator.decide import CreateJob, DeleteObject, decide
+from tunesmith_operator.world import JobState, StagePod
+
+TWO_TYPES = ("Q4_K_M", "Q8_0")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """A job of two quantizations that nobody has seen yet."""
+    return Cluster(spec=a_spec(quantizations=list(TWO_TYPES)))
+
+
+def started_by(cluster: Cluster) -> list[str]:
+    """The stages whose Jobs a pass makes."""
+    return [action.stage.name for action in one_pass(cluster).actions if isinstance(action, CreateJob)]
+
+
+def job_of(cluster: Cluster, stage: str) -> str:
+    """The name of a stage's Job."""
+    return next(name for name, job in cluster.jobs.items() if job.stage == stage)
+
+
+def until(cluster: Cluster, stage: str) -> None:
+    """Everything goes well until that stage works."""
+    for _ in range(50):
+        one_pass(cluster)
+        cluster.collect()
+        for name, job in list(cluster.jobs.items()):
+            if job.state is JobState.PENDING:
+                cluster.start(name)
+            elif job.state is JobState.RUNNING and job.stage != stage:
+                cluster.complete(name)
+        if any(job.stage == stage and job.state is JobState.RUNNING for job in cluster.jobs.values()):
+            return
+    raise AssertionError(stage)
+
+
+def state_of(cluster: Cluster, stage: str) -> StageState:
+    """What the status says of a stage."""
+    return next(each.state for each in cluster.status.stages if each.name == stage)
+
+
+def test_the_first_pass_makes_prepare_s_job_and_says_what_it_has_seen(cluster: Cluster) -> None:
+    """observedGeneration stands in the first write."""
+    assert started_by(cluster) == ["prepare"]
+    assert (cluster.status.observed_generation, cluster.status.phase) == (1, Phase.PENDING)
+    assert started_by(cluster) == []
+
+
+def test_all_goes_well(cluster: Cluster) -> None:
+    """Every stage runs once, the sources are pinned, and Complete is said once no pod is left."""
+    status = settle(cluster)
+
+    assert status.phase is Phase.COMPLETE
+    assert {stage.name for stage in status.stages} == {stage.name for stage in a_plan(cluster.spec).stages}
+    assert set(cluster.created.values()) == {1}
+    assert len(cluster.created) == len(status.stages)
+    assert {c.type for c in status.conditions if c.status == "True"} == {"Ready", "Complete", "Finished"}
+    assert "resolved" not in status.stages[0].result.figures
+
+
+def test_what_is_in_the_store_is_not_started(cluster: Cluster) -> None:
+    """Contract 5: no GPU is asked for where the adapter is there; evaluate, quantize and publish always run."""
+    cluster.present = ("train", "convert", "baseline")
+
+    status = settle(cluster)
+
+    assert status.phase is Phase.COMPLETE
+    assert sorted({name.split("-")[1] for name, _ in cluster.created}) == [
+        "evaluate", "imatrix", "prepare", "publish", "quantize",
+    ]  # fmt: skip
+
+
+def test_quantizations_run_side_by_side_up_to_the_limit() -> None:
+    """Two of four."""
+    cluster = Cluster(spec=a_spec(quantizations=["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"]))
+    until(cluster, "quantize-Q4_K_M")
+    one_pass(cluster)
+
+    live = [job.stage for job in cluster.jobs.values() if not job.ended and job.stage.startswith("quantize")]
+    assert len(live) == RULES.quantizations_at_once
+
+
+def test_a_failed_stage_fails_the_job_once_nothing_runs_any_more(cluster: Cluster) -> None:
+    """What runs beside it is let to its end, since a retry uses it; nothing new is started."""
+    until(cluster, "baseline")
+    cluster.fail(job_of(cluster, "baseline"), FailureClass.INTERNAL)
+    one_pass(cluster)
+    assert cluster.status.phase is Phase.RUNNING
+    assert cluster.status.failure.failure is FailureClass.INTERNAL
+
+    status = settle(cluster)
+
+    assert (status.phase, status.message) == (Phase.FAILED, "it failed")
+    assert {c.type for c in status.conditions if c.status == "True"} == {"Stalled", "Failed", "Finished"}
+    assert not any(name.startswith("job-quantize") for name, _ in cluster.created)
+
+
+def test_a_retry_runs_the_failed_stage_alone(cluster: Cluster) -> None:
+    """The same annotation a second time does nothing."""
+    until(cluster, "convert")
+    cluster.fail(job_of(cluster, "convert"), FailureClass.INTERNAL)
+    settle(cluster)
+    before = dict(cluster.created)
+    cluster.retry = "1"
+
+    status = settle(cluster)
+
+    assert status.phase is Phase.COMPLETE
+    again = {name for name, turn in cluster.created if turn == 1}
+    assert {name.split("-")[1] for name in again} == {"convert"}
+    assert before.items() <= cluster.created.items()
+    assert settle(cluster) == status
+
+
+def test_a_gpu_that_runs_out_of_memory_gets_half_the_batch_once(cluster: Cluster) -> None:
+    """Then the training fails with what would fit."""
+    until(cluster, "train")
+    cluster.fail(job_of(cluster, "train"), FailureClass.OUT_OF_MEMORY_GPU)
+    first = one_pass(cluster)
+    assert first.actions == ()  # why it is made again is written before the Job that says so is deleted
+    train = cluster.status.stages[1]
+    assert (train.halved, train.turn, train.state) == (True, 1, StageState.WAITING)
+
+    until(cluster, "train")
+    cluster.fail(job_of(cluster, "train"), FailureClass.OUT_OF_MEMORY_GPU)
+    assert settle(cluster).failure.failure is FailureClass.OUT_OF_MEMORY_GPU
+
+
+def test_a_damaged_artifact_is_made_again_by_its_maker(cluster: Cluster) -> None:
+    """Contract 3: the stage that made it runs once with `replace`, then the one that has found it."""
+    until(cluster, "convert")
+    dataset = a_plan(cluster.spec).stage("prepare").key
+    found = ArtifactReference(kind=Kind.DATASET, key=dataset)
+    cluster.fail(job_of(cluster, "convert"), FailureClass.ARTIFACT_CORRUPT, found)
+
+    status = settle(cluster)
+
+    assert status.phase is Phase.COMPLETE
+    again = {name.split("-")[1] for name, turn in cluster.created if turn == 1}
+    assert again == {"prepare", "convert"}
+    assert status.stages[0].replace
+
+
+def test_damage_that_comes_back_is_a_failure(cluster: Cluster) -> None:
+    """A store that damages what it was just given is not written to for ever."""
+    found = ArtifactReference(kind=Kind.DATASET, key=a_plan(cluster.spec).stage("prepare").key)
+    for _ in range(2):
+        until(cluster, "convert")
+        cluster.fail(job_of(cluster, "convert"), FailureClass.ARTIFACT_CORRUPT, found)
+
+    assert settle(cluster).failure.failure is FailureClass.ARTIFACT_CORRUPT
+
+
+def test_a_result_that_cannot_be_read_is_asked_for_again(cluster: Cluster) -> None:
+    """Contract 5: the Job is made again, and the stage answers from its artifact."""
+    until(cluster, "train")
+    cluster.complete(job_of(cluster, "train"), message="")
+    one_pass(cluster)
+    assert state_of(cluster, "train") is StageState.WAITING
+
+    assert settle(cluster).phase is Phase.COMPLETE
+    assert cluster.created[job_of(cluster, "train"), 0] == 2
+
+
+def test_suspend_frees_what_runs_and_resume_goes_on(cluster: Cluster) -> None:
+    """The stage's Job is deleted (its own suspend field is Kueue's); neither counts as a retry."""
+    until(cluster, "train")
+    cluster.edit(suspend=True)
+    one_pass(cluster)
+    assert cluster.jobs[job_of(cluster, "train")].deleting
+    assert cluster.status.phase is Phase.RUNNING
+    cluster.collect()
+    one_pass(cluster)
+    assert cluster.status.phase is Phase.SUSPENDED
+    assert {c.type for c in cluster.status.conditions if c.status == "True"} == {"Suspended"}
+    cluster.now += timedelta(hours=1)
+    cluster.edit(suspend=False)
+
+    status = settle(cluster)
+
+    assert (status.phase, status.suspended_seconds) == (Phase.COMPLETE, 3600)
+    assert {stage.turn for stage in status.stages} == {0}
+
+
+def test_a_quantization_added_to_a_finished_job_runs_it_and_publish(cluster: Cluster) -> None:
+    """Nothing else; the phase goes back to Running and then to Complete."""
+    settle(cluster)
+    before = set(cluster.created)
+    cluster.edit(quantizations=[*TWO_TYPES, "Q6_K"])
+
+    assert settle(cluster).phase is Phase.COMPLETE
+    assert sorted(name.split("-")[1] for name, _ in set(cluster.created) - before) == ["publish", "quantize"]
+
+
+def test_a_quantization_taken_away_is_not_waited_for(cluster: Cluster) -> None:
+    """Its Job is deleted while it runs."""
+    until(cluster, "quantize-Q8_0")
+    name = job_of(cluster, "quantize-Q8_0")
+    cluster.edit(quantizations=["Q4_K_M"])
+    one_pass(cluster)
+
+    assert cluster.jobs[name].deleting
+    assert settle(cluster).phase is Phase.COMPLETE
+
+
+def test_an_image_that_cannot_be_pulled_is_waited_for_with_patience(cluster: Cluster) -> None:
+    """The status says why at once; after the stated time it fails and the Job goes."""
+    one_pass(cluster)
+    name = job_of(cluster, "prepare")
+    pulling = ("ImagePullBackOff", "not found")
+    pod = StagePod(name="pod", uid="u", created=cluster.now, phase="Pending", waiting=pulling)
+    cluster.jobs[name] = type(cluster.jobs[name])(**{**_fields(cluster.jobs[name]), "pods": (pod,)})
+    decision = one_pass(cluster)
+    assert "ImagePullBackOff: not found" in cluster.status.message
+    assert decision.again == cluster.now + RULES.image_patience
+
+    cluster.now += RULES.image_patience
+    one_pass(cluster)
+    one_pass(cluster)
+    cluster.collect()
+    one_pass(cluster)
+    assert (cluster.status.phase, cluster.status.failure.failure) == (Phase.FAILED, FailureClass.IMAGE_PULL)
+    assert not cluster.jobs
+
+
+def test_the_deadline_ends_what_runs(cluster: Cluster) -> None:
+    """It counts from the first Job on; a raised one lets the job go on."""
+    cluster.edit(activeDeadlineSeconds=60)
+    until(cluster, "train")
+    cluster.now += timedelta(seconds=61)
+    status = settle(cluster)
+    assert (status.phase, status.failure.failure) == (Phase.FAILED, FailureClass.DEADLINE)
+
+    cluster.edit(activeDeadlineSeconds=3600)
+    assert settle(cluster).phase is Phase.COMPLETE
+
+
+def test_jobs_are_kept_for_a_day_and_none_is_made_again(cluster: Cluster) -> None:
+    """The status is the record; what is gone is not missed."""
+    settle(cluster)
+    made = dict(cluster.created)
+    cluster.now += RULES.keep_jobs
+    status = settle(cluster)
+
+    assert (status.phase, cluster.jobs, cluster.created) == (Phase.COMPLETE, {}, made)
+
+
+def test_an_upgrade_with_new_recipes_makes_nothing_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished or running: what has a Job or a result keeps its keys; only what is still to come gets new ones."""
+    until(cluster, "convert")
+    one_pass(cluster)
+    for kind in Kind:
+        monkeypatch.setitem(RECIPES, kind, RECIPES[kind] + 1)
+
+    assert settle(cluster).phase is Phase.COMPLETE
+    assert set(cluster.created.values()) == {1}
+    assert len(cluster.created) == len(cluster.status.stages)
+    for kind in Kind:
+        monkeypatch.setitem(RECIPES, kind, RECIPES[kind] + 1)
+    made = dict(cluster.created)
+    settle(cluster)
+    assert cluster.created == made
+
+
+def test_the_object_goes_when_its_time_to_live_is_over(cluster: Cluster) -> None:
+    """Not before, and never what it made."""
+    cluster.edit(ttlSecondsAfterFinished=100)
+    settle(cluster)
+    cluster.now = cluster.status.finished + timedelta(seconds=99)
+    assert DeleteObject() not in decide(cluster.world(), RULES).actions
+    cluster.now += timedelta(seconds=1)
+    assert decide(cluster.world(), RULES).actions == (DeleteObject(),)
+
+
+def test_a_job_of_an_earlier_object_is_waited_for(cluster: Cluster) -> None:
+    """Deleted and made again under the same name: the old one's Jobs are not ours."""
+    one_pass(cluster)
+    name = job_of(cluster, "prepare")
+    cluster.jobs[name] = type(cluster.jobs[name])(**{**_fields(cluster.jobs[name]), "owner": "an earlier one"})
+    cluster.complete(name)
+    cluster.answered.clear()
+    assert started_by(cluster) == []
+    assert state_of(cluster, "prepare") is StageState.WAITING
+    del cluster.jobs[name]
+    assert started_by(cluster) == ["prepare"]
+
+
+def _fields(job: object) -> dict[str, object]:
+    return {name: getattr(job, name) for name in job.__slots__}
+
+
+def test_a_spec_of_one_type(cluster: Cluster) -> None:
+    """The smallest plan has a publish too."""
+    cluster.spec = JobSpec.model_validate(cluster.spec.model_dump() | {"quantizations": ["Q8_0"]})
+    assert settle(cluster).phase is Phase.COMPLETE
