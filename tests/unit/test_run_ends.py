@@ -4,6 +4,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -212,3 +214,32 @@ def test_only_training_saves_when_it_is_asked_to_stop(
 
     assert capfd.readouterr().err.strip().startswith(said)
     assert run.stops == 1
+
+
+OUTLASTED = """
+import signal, time
+from pathlib import Path
+from tunesmith.local.record import Record
+from tunesmith.local.runner import Run, Site
+from tunesmith_api.plan import Plan
+from tunesmith_api.stages import JobReference, StoreLocation
+
+def slow(number, frame):
+    busy = time.monotonic() + 0.2
+    while time.monotonic() < busy:
+        pass
+
+location = StoreLocation(uri="file:///store", namespace="default")
+site = Site(JobReference(name="bot", namespace="default", uid="u"), Path(), Path(), location, None, None, 1, dict)
+run = Run(Plan(stages=()), Record(manifest={}, store="", namespace="default"), site, print)
+signal.signal(signal.SIGALRM, slow)
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+run._hear()
+"""
+
+
+def test_a_signal_whose_handler_outlasts_the_wait_for_reports_does_not_hang_the_run() -> None:
+    """On a busy machine Ctrl-C's does: queue.SimpleQueue.get then waits for ever, before Python 3.13."""
+    done = subprocess.run([sys.executable, "-c", OUTLASTED], capture_output=True, text=True, check=False, timeout=300)
+
+    assert done.returncode == 0, done.stderr

@@ -73,7 +73,8 @@ class Run:
     failure: Failure | None = None
     _began: float = field(default_factory=time.monotonic)
     _running: dict[str, StageProcess] = field(default_factory=dict)
-    _events: "queue.SimpleQueue[ProgressReport]" = field(default_factory=queue.SimpleQueue)
+    # No SimpleQueue: before Python 3.13 its get() waits for ever if a signal's handler outlasts the timeout.
+    _events: "queue.Queue[ProgressReport]" = field(default_factory=queue.Queue)
     _mended: set[str] = field(default_factory=set)
     _listener: ProgressListener | None = None
 
