@@ -110,11 +110,9 @@ class StageStatus(Recorded):
     state: StageState = StageState.WAITING
     """Where it stands."""
     turn: Annotated[int, Field(ge=0)] = 0
-    """How often it was begun anew: by a retry, with half the batch, or to replace what it made."""
+    """How often it was begun anew: by a retry, with more memory, or to replace what it made."""
     replace: bool = False
     """Whether it is to make its artifacts anew though they are in the store, since they were found damaged."""
-    halved: bool = False
-    """Whether training goes on with half the micro-batch and twice the accumulation, since a GPU's memory ran out."""
     message: Sentence = ""
     """What it waits for, in a sentence."""
     started: datetime | None = None

@@ -79,7 +79,7 @@ def _creations(world: World, folded: Folded, rules: Rules) -> Iterator[CreateJob
             free -= 1
             if free < 0:
                 continue
-        yield CreateJob(stage, status, course.job_name_of(stage), rules.template(course, stage, status))
+        yield CreateJob(stage, status, course.job_name_of(stage), rules.template(world, course, stage, status))
 
 
 def _quantizing(world: World, course: Course) -> int:
@@ -117,7 +117,7 @@ def _to_go(
     if written is not None and written.state is StageState.FAILED:
         return not job.ended
     status = written or folded.stage(stage.name)
-    return job.idle and job.template != rules.template(folded.course, stage, status)
+    return job.idle and job.template != rules.template(world, folded.course, stage, status)
 
 
 def _expired(world: World, status: JobStatus) -> bool:

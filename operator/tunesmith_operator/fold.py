@@ -20,10 +20,11 @@ from tunesmith_operator.waiting import hopeless, waiting_for
 from tunesmith_operator.world import JobState, StageJob, World
 
 RESOLVED, PRESENT = "resolved", "present"
+_MEMORY = (FailureClass.OUT_OF_MEMORY, FailureClass.OUT_OF_MEMORY_GPU)
 # Which stages prepare may find done (contract 5): the others have something to do even then.
 _SKIPPED = (Stage.TRAIN, Stage.CONVERT, Stage.IMATRIX, Stage.BASELINE)
 
-Template = Callable[[Course, PlannedStage, StageStatus], str]
+Template = Callable[[World, Course, PlannedStage, StageStatus], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,9 @@ def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, kno
     if job.state is JobState.COMPLETE:
         return _complete(job, planned, known)
     if known.state is StageState.FAILED or job.state is JobState.FAILED:
-        return _failed(rules.template(course, planned, known), planned, known, job)
+        edited = world.status.observed_generation != world.generation
+        anew = edited and job.template != rules.template(world, course, planned, known)
+        return _failed(planned, known, job, changed=anew)
     return _without_job(known) if job.deleting else _under_way(world, rules, planned, known, job)
 
 
@@ -128,15 +131,15 @@ def _complete(job: StageJob, planned: PlannedStage, known: StageStatus) -> Stage
     return known.model_copy(update=done | {"started": job.started, "finished": job.finished})
 
 
-def _failed(wanted: str, planned: PlannedStage, known: StageStatus, job: StageJob) -> StageStatus:
-    """Failed, or begun anew where something has changed that its failure was about: memory, or the batch."""
+def _failed(planned: PlannedStage, known: StageStatus, job: StageJob, *, changed: bool) -> StageStatus:
+    """Failed, or begun anew where memory ran out and the manifest was changed in what the pod is made from.
+
+    Half the batch is tried by the training itself, in the pod that it has.
+    """
     failure = failure_of_job(job, planned.stage) if known.result is None else known.result.failure
     assert failure is not None  # noqa: S101  # what has failed says why
-    anew = {"turn": job.turn + 1, "state": StageState.WAITING, "result": None, "message": ""}
-    if failure.failure is FailureClass.OUT_OF_MEMORY_GPU and not known.halved:
-        return known.model_copy(update=anew | {"halved": True})
-    if failure.failure is FailureClass.OUT_OF_MEMORY and job.template != wanted:
-        return known.model_copy(update=anew)
+    if failure.failure in _MEMORY and changed:
+        return _anew(known.model_copy(update={"turn": job.turn}))
     return known if known.state is StageState.FAILED else _with_failure(known, planned, failure, job)
 
 

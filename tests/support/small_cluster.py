@@ -30,9 +30,10 @@ class Conflict(Exception):
     """The API server's 409."""
 
 
-def a_template(course: Course, stage: PlannedStage, status: StageStatus) -> str:
-    """A template that holds what the real one does: the stage's key, its turn and how it is to be run."""
-    return template_digest([course.key_of(stage), status.turn, status.halved, status.replace])
+def a_template(world: World, course: Course, stage: PlannedStage, status: StageStatus) -> str:
+    """A template that holds what the real one does: the stage's key, its turn, how and with what it is run."""
+    resources = [place.resources.to_json_dict() for place in world.spec.stages if place.name == stage.stage.value]
+    return template_digest([course.key_of(stage), status.turn, status.replace, resources])
 
 
 RULES = Rules(template=a_template)
@@ -168,10 +169,12 @@ class Cluster:
         return StageResult(stage=stage, figures=figures).model_dump_json(by_alias=True, exclude_none=True)
 
 
-def one_pass(cluster: Cluster, seen: World | None = None, version: int | None = None, writes: int = 1_000) -> Decision:
+def one_pass(
+    cluster: Cluster, seen: World | None = None, version: int | None = None, writes: int = 1_000, rules: Rules = RULES
+) -> Decision:
     """An operator's pass over what it sees, cut off after so many writes (the status is the last)."""
     version = cluster.version if version is None else version
-    decision = decide(seen or cluster.world(), RULES)
+    decision = decide(seen or cluster.world(), rules)
     steps = [lambda each=action: cluster.act(each) for action in decision.actions]
     steps.append(lambda: cluster.write(decision.status, version))
     for step in steps[:writes]:

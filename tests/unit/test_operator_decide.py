@@ -12,6 +12,7 @@ from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, Kind
 from tunesmith_api.status import Phase, StageState
 from tunesmith_operator.decide import CreateJob, DeleteObject, decide
+from tunesmith_operator.fold import Rules
 from tunesmith_operator.world import JobState, StagePod
 
 TWO_TYPES = ("Q4_K_M", "Q8_0")
@@ -126,18 +127,39 @@ def test_a_retry_runs_the_failed_stage_alone(cluster: Cluster) -> None:
     assert settle(cluster) == status
 
 
-def test_a_gpu_that_runs_out_of_memory_gets_half_the_batch_once(cluster: Cluster) -> None:
-    """Then the training fails with what would fit."""
+def test_a_stage_that_ran_out_of_memory_is_begun_anew_with_more(cluster: Cluster) -> None:
+    """Raising it in the manifest is enough; why it is made again is written before the Job that says so is deleted."""
     until(cluster, "train")
-    cluster.fail(job_of(cluster, "train"), FailureClass.OUT_OF_MEMORY_GPU)
-    first = one_pass(cluster)
-    assert first.actions == ()  # why it is made again is written before the Job that says so is deleted
-    train = cluster.status.stages[1]
-    assert (train.halved, train.turn, train.state) == (True, 1, StageState.WAITING)
+    cluster.kill(job_of(cluster, "train"))
+    assert settle(cluster).failure.failure is FailureClass.OUT_OF_MEMORY
+    cluster.edit(stages=[{"name": "train", "resources": {"limits": {"memory": "64Gi"}}}])
 
+    assert one_pass(cluster).actions == ()
+    assert (cluster.status.stages[1].turn, cluster.status.phase) == (1, Phase.RUNNING)
+    assert settle(cluster).phase is Phase.COMPLETE
+
+
+def test_an_upgrade_with_new_images_begins_nothing_anew(cluster: Cluster) -> None:
+    """Another template for all: what has failed for memory waits for a person as before."""
+    upgraded = Rules(template=lambda *_: "another image")
     until(cluster, "train")
-    cluster.fail(job_of(cluster, "train"), FailureClass.OUT_OF_MEMORY_GPU)
-    assert settle(cluster).failure.failure is FailureClass.OUT_OF_MEMORY_GPU
+    cluster.kill(job_of(cluster, "train"))
+    settle(cluster)
+
+    assert one_pass(cluster, rules=upgraded).actions == ()
+    assert cluster.status.phase is Phase.FAILED
+
+
+def test_a_job_that_has_not_begun_gets_what_the_manifest_says_now(cluster: Cluster) -> None:
+    """One that works is left alone."""
+    until(cluster, "train")
+    cluster.edit(stages=[{"name": "train", "resources": {"limits": {"memory": "64Gi"}}}])
+    assert one_pass(cluster).actions == ()
+    cluster.complete(job_of(cluster, "train"))
+    one_pass(cluster)
+    cluster.edit(stages=[{"name": "convert", "resources": {"limits": {"memory": "64Gi"}}}])
+    (deleted,) = one_pass(cluster).actions
+    assert deleted.name == job_of(cluster, "convert")
 
 
 def test_a_damaged_artifact_is_made_again_by_its_maker(cluster: Cluster) -> None:

@@ -111,4 +111,4 @@ class Orders(RuleBasedStateMachine):
 
 
 TestOrders = Orders.TestCase
-TestOrders.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestOrders.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)

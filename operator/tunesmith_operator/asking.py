@@ -1,0 +1,69 @@
+"""What a stage's pod is asked: the request of contract 1, from plan, spec and the operator's settings."""
+
+from typing import Any
+
+from tunesmith_api.placement import quantity_number
+from tunesmith_api.plan import PlannedStage
+from tunesmith_api.settings import TrainExecution
+from tunesmith_api.spec import JobSpec
+from tunesmith_api.stages import JobReference, ProgressEndpoint, Stage, StageRequest, StoreLocation
+from tunesmith_api.status import StageStatus
+from tunesmith_operator.course import Course
+from tunesmith_operator.pod import CLAIMS, SECRETS
+from tunesmith_operator.settings import OperatorSettings
+from tunesmith_operator.world import World
+
+
+def request_of(
+    world: World, course: Course, stage: PlannedStage, status: StageStatus, settings: OperatorSettings
+) -> StageRequest:
+    """The request; ValueError where neither the job nor the operator names a store."""
+    first = course.resolved is None and stage.stage is Stage.PREPARE
+    return StageRequest(
+        stage=stage.stage,
+        job=JobReference(name=world.name, namespace=world.namespace, uid=world.uid),
+        store=store_of(world.spec, world.namespace, settings),
+        inputs=stage.inputs,
+        outputs=() if first else stage.outputs,
+        settings={} if first else stage.settings,
+        execution=_execution(world.spec, stage.stage),
+        secrets=SECRETS,
+        replace=status.replace,
+    )
+
+
+def store_of(spec: JobSpec, namespace: str, settings: OperatorSettings) -> StoreLocation:
+    """Where the job's artifacts live: what it says, else the operator's default (contract 7)."""
+    store = spec.store or settings.store
+    if store is None:
+        raise ValueError("the job names no store and the operator has no default one: set spec.store")
+    return StoreLocation(
+        uri=store.uri,
+        endpoint=store.endpoint,
+        region=store.region,
+        secret=None if store.secret_ref is None else store.secret_ref.name,
+        ca_secret=None if store.ca_secret_ref is None else store.ca_secret_ref.name,
+        namespace=namespace,
+    )
+
+
+def with_progress(request: StageRequest, endpoint: ProgressEndpoint | None) -> StageRequest:
+    """The request with where its progress is to be posted."""
+    return request.model_copy(update={"progress": endpoint})
+
+
+def _execution(spec: JobSpec, stage: Stage) -> dict[str, Any]:
+    if stage is Stage.PREPARE:
+        return {"spec": spec.model_dump(mode="json", by_alias=True, exclude_unset=True), "folder": CLAIMS}
+    if stage is not Stage.TRAIN:
+        return {}
+    training, gpu = spec.training, spec.training.gpu
+    return TrainExecution(
+        batch_size=training.batch_size,
+        gradient_checkpointing=training.gradient_checkpointing,
+        save_every=training.save_every,
+        use_gpu=gpu is not None,
+        gpu_required=gpu is not None,
+        gpu_product=gpu and gpu.product,
+        gpu_memory_bytes=int(quantity_number(gpu.memory)) if gpu and gpu.memory else None,
+    ).to_json_dict()

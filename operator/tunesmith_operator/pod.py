@@ -1,0 +1,203 @@
+"""The batch/v1 Job of a stage, whose pod has no credentials, no rights and no writable root (invariant 7)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.stages import Stage, StageRequest
+from tunesmith_operator.names import (
+    JOB_LABEL,
+    KEYS_ANNOTATION,
+    REQUEST_ANNOTATION,
+    STAGE_LABEL,
+    TEMPLATE_ANNOTATION,
+    TURN_ANNOTATION,
+    template_digest,
+)
+from tunesmith_operator.settings import OperatorSettings
+
+CONTAINER = "stage"
+SCRATCH, SECRETS, REQUEST_FOLDER = "/scratch", "/etc/tunesmith/secrets", "/etc/tunesmith/request"
+REQUEST_FILE, CA_FOLDER, CLAIMS = "request.json", "/etc/tunesmith/ca", "/claims"
+# Where the kubelet reads a container's last words (its default, terminationMessagePath).
+RESULT_FILE = "/dev/termination-log"
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlace:
+    """Where and with what a stage runs: the merged placement, Secrets and claims to mount, sizes in bytes, seconds."""
+
+    place: dict[str, Any]
+    secrets: tuple[str, ...]
+    claims: tuple[str, ...]
+    scratch_bytes: int
+    memory_bytes: int
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobIdentity:
+    """Whose Job it is and which: the object's name and UID, the stage's name in the plan, keys as JSON, turn."""
+
+    name: str
+    owner: str
+    uid: str
+    namespace: str
+    stage: str
+    keys: str
+    turn: int
+
+
+def pod_template(
+    request: StageRequest, of: JobIdentity, where: StagePlace, settings: OperatorSettings
+) -> dict[str, Any]:
+    """What a stage's pod is made from; its digest says whether a Job is still the one that is wanted."""
+    labels = {JOB_LABEL: of.owner, STAGE_LABEL: of.stage} | where.place.get("labels", {})
+    annotations = {REQUEST_ANNOTATION: request.model_dump_json(by_alias=True, exclude_none=True)}
+    annotations |= {TURN_ANNOTATION: str(of.turn)} | where.place.get("annotations", {})
+    place = where.place
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": where.grace_seconds,
+        # No runAsUser: the image has one, and a cluster may give another (OpenShift gives each namespace a range).
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(request.stage, where, settings)],
+        "volumes": _volumes(where, settings),
+    }
+    names = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName", "serviceAccountName")
+    spec |= {name: place[name] for name in (*names, "imagePullSecrets") if place.get(name)}
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
+
+
+def stage_job(template: dict[str, Any], of: JobIdentity, backoff_limit: int) -> dict[str, Any]:
+    """The Job around a pod template, owned by its object so that it goes with it, the operator up or not."""
+    owner = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "name": of.owner, "uid": of.uid}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": of.name,
+            "namespace": of.namespace,
+            # Not the object's own labels: tools that track what they deployed by labels would prune it.
+            "labels": template["metadata"]["labels"],
+            "annotations": {
+                KEYS_ANNOTATION: of.keys,
+                TURN_ANNOTATION: str(of.turn),
+                TEMPLATE_ANNOTATION: template_digest(template),
+            },
+            "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
+        },
+        "spec": {
+            "backoffLimit": backoff_limit,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": failure_policy(),
+            "template": template,
+        },
+    }
+
+
+def failure_policy() -> dict[str, Any]:
+    """Which ends of a pod count, from the table of classes (contract 10).
+
+    The first rule that matches holds: a pod that the cluster took away is not counted whatever its exit code.
+    """
+    interrupted = FAILURES[FailureClass.INTERRUPTED].exit_code
+    # The training has tried half the batch itself; after the damaged artifact's maker the operator begins anew.
+    own = (FailureClass.OUT_OF_MEMORY_GPU, FailureClass.ARTIFACT_CORRUPT)
+    final = sorted(rule.exit_code for name, rule in FAILURES.items() if not rule.retry_helps or name in own)
+    return {
+        "rules": [
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {"action": "Ignore", "onExitCodes": _codes([interrupted])},
+            {"action": "FailJob", "onExitCodes": _codes(final)},
+        ]
+    }
+
+
+def _codes(values: list[int]) -> dict[str, Any]:
+    return {"containerName": CONTAINER, "operator": "In", "values": values}
+
+
+def _container(stage: Stage, where: StagePlace, settings: OperatorSettings) -> dict[str, Any]:
+    return {
+        "name": CONTAINER,
+        "image": settings.images.of(stage),
+        "imagePullPolicy": settings.images.pull_policy,
+        "args": [stage.value, "--request", f"{REQUEST_FOLDER}/{REQUEST_FILE}", "--result", RESULT_FILE],
+        "workingDir": SCRATCH,
+        "env": [{"name": name, "value": value} for name, value in _environment(settings).items()],
+        "resources": _resources(where),
+        "terminationMessagePath": RESULT_FILE,
+        # A stage that dies before it has answered leaves its last lines instead.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": _mounts(where, settings),
+    }
+
+
+def _environment(settings: OperatorSettings) -> dict[str, str]:
+    """Everything that a library would write somewhere goes into scratch; how to reach the outside."""
+    network = settings.network
+    told = {
+        "HOME": f"{SCRATCH}/home",
+        "TUNESMITH_CACHE": f"{SCRATCH}/cache",
+        "HF_HOME": f"{SCRATCH}/hub",
+        "HF_ENDPOINT": network.hub_endpoint,
+        "HTTPS_PROXY": network.https_proxy,
+        "HTTP_PROXY": network.http_proxy,
+        "NO_PROXY": network.no_proxy,
+        "SSL_CERT_FILE": None if network.ca_config_map is None else f"{CA_FOLDER}/ca.crt",
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _resources(where: StagePlace) -> dict[str, Any]:
+    """What the manifest asks for, and where it is silent what the plan estimates."""
+    asked = where.place.get("resources", {})
+    limits = dict(asked.get("limits", {}))
+    requests = {"memory": str(where.memory_bytes), "ephemeral-storage": str(where.scratch_bytes)}
+    requests = {name: value for name, value in requests.items() if name not in limits} | asked.get("requests", {})
+    return {"requests": requests, "limits": limits} if limits else {"requests": requests}
+
+
+def _volumes(where: StagePlace, settings: OperatorSettings) -> list[dict[str, Any]]:
+    request = {"path": REQUEST_FILE, "fieldRef": {"fieldPath": f"metadata.annotations['{REQUEST_ANNOTATION}']"}}
+    volumes: list[dict[str, Any]] = [
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "request", "downwardAPI": {"items": [request]}},
+    ]
+    # Optional: a Secret that is absent is reported by the stage, by name, instead of a pod that never starts.
+    volumes += [
+        {"name": f"secret-{index}", "secret": {"secretName": name, "optional": True}}
+        for index, name in enumerate(where.secrets)
+    ]
+    volumes += [
+        {"name": f"claim-{index}", "persistentVolumeClaim": {"claimName": name, "readOnly": True}}
+        for index, name in enumerate(where.claims)
+    ]
+    ca = settings.network.ca_config_map
+    return volumes + ([] if ca is None else [{"name": "ca", "configMap": {"name": ca}}])
+
+
+def _mounts(where: StagePlace, settings: OperatorSettings) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {"name": "scratch", "mountPath": SCRATCH, "subPath": "work"},
+        {"name": "scratch", "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108  # the pod's own
+        {"name": "request", "mountPath": REQUEST_FOLDER, "readOnly": True},
+    ]
+    mounts += [
+        {"name": f"secret-{index}", "mountPath": f"{SECRETS}/{name}", "readOnly": True}
+        for index, name in enumerate(where.secrets)
+    ]
+    mounts += [
+        {"name": f"claim-{index}", "mountPath": f"{CLAIMS}/{name}", "readOnly": True}
+        for index, name in enumerate(where.claims)
+    ]
+    ca = settings.network.ca_config_map is not None
+    return mounts + ([{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}] if ca else [])

@@ -1,0 +1,151 @@
+"""A stage's Job as the API server gets it: no credentials, no rights, what the manifest places, what may be retried."""
+
+import json
+from typing import Any
+
+import pytest
+
+from support.builders import a_spec
+from support.small_cluster import Cluster
+from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.spec import JobSpec
+from tunesmith_api.stages import Stage, StageRequest
+from tunesmith_api.status import StageStatus
+from tunesmith_operator.asking import request_of
+from tunesmith_operator.course import course_of
+from tunesmith_operator.names import REQUEST_ANNOTATION, job_name
+from tunesmith_operator.placing import claims, placed, secret_names, with_gpu
+from tunesmith_operator.pod import JobIdentity, StagePlace, failure_policy, pod_template, stage_job
+from tunesmith_operator.settings import OperatorSettings
+
+SETTINGS = OperatorSettings.model_validate({"store": {"uri": "s3://bucket/prefix", "secretRef": {"name": "store"}}})
+STORE = {"uri": "s3://own", "secretRef": {"name": "own"}, "caSecretRef": {"name": "authority"}}
+
+
+def a_job(spec: JobSpec, settings: OperatorSettings = SETTINGS) -> dict[str, Any]:
+    """prepare's Job."""
+    world = Cluster(spec=spec).world()
+    course = course_of(world, world.status)
+    stage = course.plan.stages[0]
+    request = request_of(world, course, stage, StageStatus(name=stage.name), settings)
+    identity = JobIdentity(course.job_name_of(stage), world.name, world.uid, world.namespace, stage.name, "{}", 0)
+    place = StagePlace(placed(stage.stage, spec, settings), secret_names(stage.stage, spec, settings), (), 10, 20, 30)
+    return stage_job(pod_template(request, identity, place, settings), identity, spec.backoff_limit)
+
+
+def pod_of(job: dict[str, Any]) -> dict[str, Any]:
+    return dict(job["spec"]["template"]["spec"])
+
+
+def test_the_pod_has_no_credentials_and_no_rights() -> None:
+    """Invariant 7; the API server's own check of Pod Security 'restricted' is in tests/cluster."""
+    pod = pod_of(a_job(a_spec()))
+    (container,) = pod["containers"]
+
+    assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert not [entry for entry in container["env"] if "valueFrom" in entry]
+
+
+def test_the_request_is_an_annotation_that_the_stage_reads() -> None:
+    """Contract 1: it parses as the stage parses it, and holds no secret, only their names."""
+    annotation = a_job(a_spec(store=STORE))["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION]
+    request = StageRequest.model_validate_json(annotation)
+
+    assert (request.stage, request.store.uri, request.store.secret) == (Stage.PREPARE, "s3://own", "own")
+    assert request.execution["spec"]["model"] == {"source": "hf://org/model"}
+
+
+def test_a_job_without_a_store_gets_the_operators() -> None:
+    """And none where there is none: an error with what to do."""
+    annotation = a_job(a_spec())["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION]
+    assert json.loads(annotation)["store"]["uri"] == "s3://bucket/prefix"
+    with pytest.raises(ValueError, match=r"set spec\.store"):
+        a_job(a_spec(), OperatorSettings())
+
+
+def test_secrets_are_mounted_where_they_are_read_and_may_be_absent() -> None:
+    """The store's by all stages, the sources' by prepare, the hub's by publish."""
+    spec = a_spec(
+        store=STORE,
+        model={"source": "hf://org/model", "secretRef": {"name": "hub"}},
+        datasets=[{"source": "s3://a/b.jsonl", "secretRef": {"name": "rows"}}],
+        publish={"hub": {"repo": "org/name", "secretRef": {"name": "writer"}}},
+    )
+    assert secret_names(Stage.PREPARE, spec, SETTINGS) == ("own", "authority", "hub", "rows")
+    assert secret_names(Stage.TRAIN, spec, SETTINGS) == ("own", "authority")
+    assert secret_names(Stage.PUBLISH, spec, SETTINGS) == ("own", "authority", "writer")
+    volumes = [volume["secret"] for volume in pod_of(a_job(spec))["volumes"] if "secret" in volume]
+    assert {volume["secretName"]: volume["optional"] for volume in volumes} == {
+        "own": True, "authority": True, "hub": True, "rows": True,
+    }  # fmt: skip
+
+
+def test_claims_are_those_of_the_sources() -> None:
+    """Each once."""
+    rows = [{"source": "pvc://data/a.jsonl"}, {"source": "pvc://data/b.jsonl"}]
+    assert claims(a_spec(model={"source": "pvc://models/llama"}, datasets=rows)) == ("models", "data")
+
+
+def test_the_manifest_has_the_last_word_on_placement() -> None:
+    """Operator's *, its stage, manifest's *, its stage: maps are merged, lists joined, the last value holds."""
+    settings = OperatorSettings.model_validate(
+        {
+            "placement": [
+                {"name": "*", "nodeSelector": {"pool": "cpu"}, "priorityClassName": "low"},
+                {"name": "train", "tolerations": [{"key": "gpu", "operator": "Exists"}]},
+            ]
+        }
+    )
+    spec = a_spec(
+        stages=[
+            {"name": "*", "labels": {"team": "a"}, "resources": {"requests": {"cpu": 1, "memory": "1Gi"}}},
+            {"name": "train", "nodeSelector": {"pool": "gpu"}, "resources": {"requests": {"cpu": 4}}},
+            {"name": "convert", "labels": {"team": "b"}},
+        ]
+    )
+    assert placed(Stage.TRAIN, spec, settings) == {
+        "nodeSelector": {"pool": "gpu"},
+        "priorityClassName": "low",
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "labels": {"team": "a"},
+        "resources": {"requests": {"cpu": "4", "memory": "1Gi"}, "limits": {}},
+    }
+
+
+def test_a_training_asks_for_its_gpu() -> None:
+    """By the resource, the nodes' label, and the usual taint; every term of an own affinity has to have the memory."""
+    term = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+    needed = "requiredDuringSchedulingIgnoredDuringExecution"
+    spec = a_spec(
+        training={"gpu": {"memory": "24Gi"}},
+        stages=[{"name": "train", "affinity": {"nodeAffinity": {needed: {"nodeSelectorTerms": [term]}}}}],
+    )
+    place = with_gpu(placed(Stage.TRAIN, spec, SETTINGS), spec, SETTINGS)
+
+    assert place["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert place["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    memory = {"key": "nvidia.com/gpu.memory", "operator": "Gt", "values": [str(24 * 1024 - 1)]}
+    (found,) = place["affinity"]["nodeAffinity"][needed]["nodeSelectorTerms"]
+    assert found["matchExpressions"] == [*term["matchExpressions"], memory]
+    product = a_spec(training={"gpu": {"product": "NVIDIA-L4"}})
+    assert with_gpu({}, product, SETTINGS)["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L4"}
+    assert with_gpu({}, a_spec(), SETTINGS) == {}
+
+
+def test_what_the_cluster_takes_away_is_never_counted() -> None:
+    """The first rule; then what was asked to stop; what cannot heal ends the Job at once (contract 10)."""
+    taken, stopped, final = failure_policy()["rules"]
+
+    assert (taken["action"], taken["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget", "status": "True"}])
+    assert (stopped["action"], stopped["onExitCodes"]["values"]) == ("Ignore", [34])
+    assert final["action"] == "FailJob"
+    assert FAILURES[FailureClass.DATASET_INVALID].exit_code in final["onExitCodes"]["values"]
+    assert FAILURES[FailureClass.STORE_UNAVAILABLE].exit_code not in final["onExitCodes"]["values"]
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_the_longest_name_is_a_dns_label(stage: Stage) -> None:
+    """metadata.name has at most 40 characters; a Job's name becomes a label of its pods."""
+    assert len(job_name("x" * 40, stage, "0" * 64)) <= 63
