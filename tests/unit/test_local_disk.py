@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from support.builders import a_plan, a_spec, resolved
-from tunesmith.local.disk import Disk, Space, needed, refuse_small_disk, space_of
+from tunesmith.local.disk import Disk, needed, refuse_small_disk
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.estimates import estimate
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.needs import Space, space_of
 
 SPEC = a_spec(quantizations=["Q4_K_M", "Q8_0"])
 PLAN, RESOLVED = a_plan(SPEC), resolved(SPEC)

@@ -5,21 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api.effective import Effective
-from tunesmith_api.estimates import ADAPTER_COPIES, BF16_BYTES, adapter_bytes, logits_bytes, quantized_bytes
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.plan import PlannedStage
-from tunesmith_api.resolved import Resolved
-from tunesmith_api.stages import Stage
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Bytes that a stage leaves in the store, that it needs beside them while it runs, and that it reads."""
-
-    kept: int = 0
-    passing: int = 0
-    read: int = 0
+from tunesmith_api.needs import Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +16,6 @@ class Disk:
     folder: Path
     total: int
     free: int
-
-
-def space_of(stage: PlannedStage, resolved: Resolved, values: Effective) -> Space:
-    """What a stage takes; all stages of a job together take what `tunesmith plan` says (estimates.estimate)."""
-    model = resolved.model.dimensions
-    gguf, adapter = model.parameters * BF16_BYTES, adapter_bytes(model, values.train)
-    logits = logits_bytes(model, values.baseline)
-    if stage.stage is Stage.QUANTIZE:
-        return Space(kept=quantized_bytes(model, str(stage.variant)), read=gguf + logits)
-    others = {
-        Stage.PREPARE: Space(kept=model.bytes),
-        Stage.TRAIN: Space(kept=ADAPTER_COPIES * adapter, read=model.bytes),
-        Stage.CONVERT: Space(kept=len(stage.outputs) * gguf, passing=gguf, read=model.bytes + adapter),
-        Stage.BASELINE: Space(kept=logits, read=gguf),
-        Stage.EVALUATE: Space(read=2 * gguf),
-    }
-    return others.get(stage.stage, Space(read=gguf))
 
 
 def needed(spaces: Sequence[Space], *, store_is_local: bool, one_disk: bool) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 from tunesmith.cache import cache_dir
 from tunesmith.cel import violations
 from tunesmith.gpu import has_gpu
-from tunesmith.local.disk import refuse_small_disks, space_of
+from tunesmith.local.disk import refuse_small_disks
 from tunesmith.local.places import refuse_store, refuse_unwritable
 from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Site, stages_at_once
@@ -23,6 +23,7 @@ from tunesmith.store.address import absolute_address
 from tunesmith.store.runs import new_run, refresh_run
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.needs import space_of
 from tunesmith_api.placement import quantity_number
 from tunesmith_api.plan import Plan, PlannedStage, make_plan
 from tunesmith_api.resolved import Resolved
