@@ -6,7 +6,7 @@ from tunesmith_api.placement import quantity_number
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.settings import TrainExecution
 from tunesmith_api.spec import JobSpec
-from tunesmith_api.stages import JobReference, ProgressEndpoint, Stage, StageRequest, StoreLocation
+from tunesmith_api.stages import JobReference, Stage, StageRequest, StoreLocation
 from tunesmith_api.status import StageStatus
 from tunesmith_operator.course import Course
 from tunesmith_operator.pod import CLAIMS, SECRETS
@@ -45,11 +45,6 @@ def store_of(spec: JobSpec, namespace: str, settings: OperatorSettings) -> Store
         ca_secret=None if store.ca_secret_ref is None else store.ca_secret_ref.name,
         namespace=namespace,
     )
-
-
-def with_progress(request: StageRequest, endpoint: ProgressEndpoint | None) -> StageRequest:
-    """The request with where its progress is to be posted."""
-    return request.model_copy(update={"progress": endpoint})
 
 
 def _execution(spec: JobSpec, stage: Stage) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 from tunesmith_operator.course import Course
 from tunesmith_operator.fold import Folded, Rules, fold, names_of
-from tunesmith_operator.outcome import Outcome, deadline, outcome_of
+from tunesmith_operator.outcome import Outcome, deadline, outcome_of, refused
 from tunesmith_operator.waiting import patience_ends
 from tunesmith_operator.world import JobState, StageJob, World
 
@@ -57,6 +57,9 @@ def decide(world: World, rules: Rules) -> Decision:
     """The next actions and the status of a job."""
     if world.deleting:
         return Decision((), world.status)
+    failure = rules.refusal(world.spec)
+    if failure is not None:
+        return Decision((), refused(world, failure))
     folded = fold(world, rules)
     outcome = outcome_of(world, folded)
     if _expired(world, outcome.status):

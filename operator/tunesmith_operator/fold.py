@@ -12,6 +12,7 @@ from datetime import timedelta
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.schedule import maker
+from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 from tunesmith_operator.course import Course, course_of
@@ -29,9 +30,13 @@ Template = Callable[[World, Course, PlannedStage, StageStatus], str]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the operator's settings say of deciding; `template` is the digest of the template that is wanted now."""
+    """What the operator's settings say of deciding.
+
+    `template` is the digest of the template that is wanted now, `refusal` why a job cannot run in a cluster at all.
+    """
 
     template: Template
+    refusal: Callable[[JobSpec], Failure | None]
     quantizations_at_once: int = 2
     image_patience: timedelta = timedelta(minutes=5)
     keep_jobs: timedelta = timedelta(hours=24)

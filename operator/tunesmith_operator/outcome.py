@@ -20,6 +20,11 @@ class Outcome:
     stopped: bool
 
 
+def refused(world: World, failure: Failure) -> JobStatus:
+    """The status of a job that cannot run in a cluster."""
+    return _standing(world, world.status, Phase.FAILED, failure)
+
+
 def outcome_of(world: World, folded: Folded) -> Outcome:
     """The job's status after all that was folded."""
     status = _clocked(world, folded.status)
@@ -29,21 +34,26 @@ def outcome_of(world: World, folded: Folded) -> Outcome:
     done = all(stage.state is StageState.DONE for stage in status.stages) and folded.course.resolved is not None
     suspended = world.spec.suspend and not done and failure is None
     phase = _phase(status, (live, done, suspended), failure)
+    halted = suspended or failure is not None or phase is Phase.COMPLETE
+    return Outcome(_standing(world, status, phase, failure), halted, stopped=suspended or late is not None)
+
+
+def _standing(world: World, status: JobStatus, phase: Phase, failure: Failure | None) -> JobStatus:
+    """The status with what follows from the phase."""
+    now = _second(world.now)
+    message = _message(status, phase, failure)
+    standing = Standing(phase, _reason(phase, failure), message, world.generation, now)
     finished = phase in (Phase.COMPLETE, Phase.FAILED)
-    standing = Standing(
-        phase, _reason(phase, failure), _message(status, phase, failure), world.generation, _second(world.now)
-    )
-    written = status.model_copy(
+    return status.model_copy(
         update={
             "observed_generation": world.generation,
             "phase": phase,
-            "message": standing.message,
+            "message": message,
             "failure": failure,
-            "finished": (status.finished or standing.now) if finished else None,
+            "finished": (status.finished or now) if finished else None,
             "conditions": conditions_of(standing, status.conditions),
         }
     )
-    return Outcome(written, halted=suspended or failure is not None or finished, stopped=suspended or late is not None)
 
 
 def deadline(world: World, status: JobStatus) -> datetime | None:

@@ -13,6 +13,8 @@ from tunesmith_api.stages import ArtifactReference, Kind
 from tunesmith_api.status import Phase, StageState
 from tunesmith_operator.decide import CreateJob, DeleteObject, decide
 from tunesmith_operator.fold import Rules
+from tunesmith_operator.refusing import refusal
+from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.world import JobState, StagePod
 
 TWO_TYPES = ("Q4_K_M", "Q8_0")
@@ -141,7 +143,7 @@ def test_a_stage_that_ran_out_of_memory_is_begun_anew_with_more(cluster: Cluster
 
 def test_an_upgrade_with_new_images_begins_nothing_anew(cluster: Cluster) -> None:
     """Another template for all: what has failed for memory waits for a person as before."""
-    upgraded = Rules(template=lambda *_: "another image")
+    upgraded = Rules(template=lambda *_: "another image", refusal=RULES.refusal)
     until(cluster, "train")
     cluster.kill(job_of(cluster, "train"))
     settle(cluster)
@@ -323,6 +325,25 @@ def test_a_job_of_an_earlier_object_is_waited_for(cluster: Cluster) -> None:
 
 def _fields(job: object) -> dict[str, object]:
     return {name: getattr(job, name) for name in job.__slots__}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"datasets": [{"source": "file://rows.jsonl"}]}, "spec.datasets[0].source is file://rows.jsonl"),
+        ({"model": {"source": "file:///model"}}, "spec.model.source is file:///model"),
+        ({"store": {"uri": "file:///store"}}, "pods share no folder"),
+        ({}, "the operator has no default one"),
+    ],
+)
+def test_what_only_a_laptop_has_ends_the_job_in_the_first_pass(change: dict[str, object], said: str) -> None:
+    """Contract 7; an edit of what may be edited, or a default store, lets it begin."""
+    cluster = Cluster(spec=a_spec(**({"datasets": [{"source": "s3://a/b.jsonl"}]} | change)))
+    rules = Rules(template=RULES.template, refusal=lambda spec: refusal(spec, OperatorSettings()))
+
+    assert one_pass(cluster, rules=rules).actions == ()
+    assert (cluster.status.phase, cluster.status.failure.failure) == (Phase.FAILED, FailureClass.SPEC_INVALID)
+    assert said in cluster.status.message
 
 
 def test_a_spec_of_one_type(cluster: Cluster) -> None:

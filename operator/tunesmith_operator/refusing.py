@@ -1,0 +1,40 @@
+"""What a manifest may say on a laptop and cannot mean in a cluster, with the cure (contract 7)."""
+
+from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.spec import JobSpec
+from tunesmith_api.stages import Failure, failure_of
+from tunesmith_operator.settings import OperatorSettings
+
+_FILE = "file://"
+_UPLOAD = "Run 'tunesmith submit --upload', which puts it into the store, or name an s3://, hf:// or pvc:// source."
+
+
+def refusal(spec: JobSpec, settings: OperatorSettings) -> Failure | None:
+    """Why the job cannot run in a cluster; None if it can."""
+    for field, source in _sources(spec).items():
+        if source is not None and source.startswith(_FILE):
+            return _refused(f"{field} is {source}: a pod cannot read a folder of your machine", _UPLOAD)
+    store = spec.store or settings.store
+    if store is None:
+        return _refused(
+            "the job names no store and the operator has no default one", "Set spec.store, or the operator's store."
+        )
+    if store.uri.startswith(_FILE):
+        return _refused(
+            f"spec.store.uri is {store.uri}: pods share no folder", "Name an S3 service: s3://bucket/prefix."
+        )
+    return None
+
+
+def _sources(spec: JobSpec) -> dict[str, str | None]:
+    held_out = spec.evaluation.dataset
+    return {
+        "spec.model.source": spec.model.source,
+        "spec.model.adapter": spec.model.adapter,
+        **{f"spec.datasets[{index}].source": dataset.source for index, dataset in enumerate(spec.datasets)},
+        "spec.evaluation.dataset.source": None if held_out is None else held_out.source,
+    }
+
+
+def _refused(message: str, hint: str) -> Failure:
+    return failure_of(StageFailure(FailureClass.SPEC_INVALID, message, hint))
