@@ -1,4 +1,4 @@
-"""From a stage and its record to the batch/v1 Job that runs it, and to the digest that says whether one still is it."""
+"""From a stage and its record to the batch/v1 Job that runs it, sized by the plan's own estimates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,6 @@ from tunesmith_api.stages import ProgressEndpoint, Stage
 from tunesmith_api.status import StageStatus
 from tunesmith_operator.asking import request_of
 from tunesmith_operator.course import Course
-from tunesmith_operator.names import template_digest
 from tunesmith_operator.placing import claims, placed, secret_names, with_gpu
 from tunesmith_operator.pod import JobIdentity, StagePlace, pod_template, stage_job
 from tunesmith_operator.settings import OperatorSettings
@@ -29,21 +28,13 @@ class Builder:
     settings: OperatorSettings
     progress: ProgressEndpoint | None = None
 
-    def digest(self, world: World, course: Course, stage: PlannedStage, status: StageStatus) -> str:
-        """The digest of the wanted template, as a Job's annotation has it."""
-        return template_digest(self.template(world, course, stage, status))
-
     def job(self, world: World, course: Course, stage: PlannedStage, status: StageStatus) -> dict[str, Any]:
-        """The Job that is wanted now."""
-        template = self.template(world, course, stage, status)
-        return stage_job(template, _identity(world, course, stage, status), world.spec.backoff_limit)
-
-    def template(self, world: World, course: Course, stage: PlannedStage, status: StageStatus) -> dict[str, Any]:
-        """The pod template that is wanted now; ValueError where no store is named anywhere."""
+        """The Job that is wanted now; ValueError where no store is named anywhere."""
         request = request_of(world, course, stage, status, self.settings)
         request = request.model_copy(update={"progress": self.progress})
         identity = _identity(world, course, stage, status)
-        return pod_template(request, identity, self._place(world, course, stage), self.settings)
+        template = pod_template(request, identity, self._place(world, course, stage), self.settings)
+        return stage_job(template, identity, world.spec.backoff_limit)
 
     def _place(self, world: World, course: Course, stage: PlannedStage) -> StagePlace:
         spec, name = world.spec, stage.stage

@@ -7,10 +7,11 @@ the actions; what follows from it is done in the next pass.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Stage
-from tunesmith_api.status import JobStatus, StageState, StageStatus
+from tunesmith_api.status import JobStatus, StageState
 from tunesmith_operator.course import Course
 from tunesmith_operator.fold import Folded, Rules, fold, names_of
 from tunesmith_operator.outcome import Outcome, deadline, outcome_of, refused
@@ -20,12 +21,10 @@ from tunesmith_operator.world import JobState, StageJob, World
 
 @dataclass(frozen=True, slots=True)
 class CreateJob:
-    """Make the Job of a stage, as its record says it is to be run; `template` is the digest of what it is made from."""
+    """Make the Job of a stage, as its record says it is to be run."""
 
-    stage: PlannedStage
-    status: StageStatus
-    name: str
-    template: str
+    stage: str
+    job: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def _creations(world: World, folded: Folded, rules: Rules) -> Iterator[CreateJob
             free -= 1
             if free < 0:
                 continue
-        yield CreateJob(stage, status, course.job_name_of(stage), rules.template(world, course, stage, status))
+        yield CreateJob(stage.name, rules.job(world, course, stage, status))
 
 
 def _quantizing(world: World, course: Course) -> int:

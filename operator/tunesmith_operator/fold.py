@@ -8,6 +8,7 @@ the status, so that no crash in between loses why.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
@@ -17,6 +18,7 @@ from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 from tunesmith_operator.course import Course, course_of
 from tunesmith_operator.failure_of_job import failure_of_job, result_of
+from tunesmith_operator.names import TEMPLATE_ANNOTATION
 from tunesmith_operator.waiting import hopeless, waiting_for
 from tunesmith_operator.world import JobState, StageJob, World
 
@@ -25,21 +27,25 @@ _MEMORY = (FailureClass.OUT_OF_MEMORY, FailureClass.OUT_OF_MEMORY_GPU)
 # Which stages prepare may find done (contract 5): the others have something to do even then.
 _SKIPPED = (Stage.TRAIN, Stage.CONVERT, Stage.IMATRIX, Stage.BASELINE)
 
-Template = Callable[[World, Course, PlannedStage, StageStatus], str]
+JobOf = Callable[[World, Course, PlannedStage, StageStatus], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the operator's settings say of deciding.
 
-    `template` is the digest of the template that is wanted now, `refusal` why a job cannot run in a cluster at all.
+    `job` is the Job that a stage is wanted to run in now, `refusal` why a job cannot run in a cluster at all.
     """
 
-    template: Template
+    job: JobOf
     refusal: Callable[[JobSpec], Failure | None]
     quantizations_at_once: int = 2
     image_patience: timedelta = timedelta(minutes=5)
     keep_jobs: timedelta = timedelta(hours=24)
+
+    def template(self, world: World, course: Course, stage: PlannedStage, status: StageStatus) -> str:
+        """The digest of the template that is wanted now."""
+        return str(self.job(world, course, stage, status)["metadata"]["annotations"][TEMPLATE_ANNOTATION])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ write with an old resourceVersion is refused, and the Job controller never start
 """
 
 import itertools
+import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,14 +14,15 @@ from typing import Any
 from support.builders import a_spec, resolved
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
 from tunesmith_api.keys import canonical_json
-from tunesmith_api.plan import PlannedStage
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, Stage, StageResult, failure_of
-from tunesmith_api.status import JobStatus, StageStatus
-from tunesmith_operator.course import Course
+from tunesmith_api.status import JobStatus
+from tunesmith_operator.building import Builder
 from tunesmith_operator.decide import Action, CreateJob, Decision, DeleteJob, decide
+from tunesmith_operator.excerpts import stage_job_of
 from tunesmith_operator.fold import Rules
-from tunesmith_operator.names import template_digest
+from tunesmith_operator.refusing import refusal
+from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.world import Ended, JobState, StageJob, StagePod, World
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -30,13 +32,10 @@ class Conflict(Exception):
     """The API server's 409."""
 
 
-def a_template(world: World, course: Course, stage: PlannedStage, status: StageStatus) -> str:
-    """A template that holds what the real one does: the stage's key, its turn, how and with what it is run."""
-    resources = [place.resources.to_json_dict() for place in world.spec.stages if place.name == stage.stage.value]
-    return template_digest([course.key_of(stage), status.turn, status.replace, resources])
-
-
-RULES = Rules(template=a_template, refusal=lambda _: None)
+SETTINGS = OperatorSettings.model_validate({"store": {"uri": "s3://bucket"}})
+RULES = Rules(job=Builder(SETTINGS).job, refusal=lambda spec: refusal(spec, SETTINGS))
+# What a laptop alone has, a cluster refuses.
+ROWS = [{"source": "s3://bucket/rows.jsonl"}]
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Cluster:
     has asked to go: made once more, they would do again what is done.
     """
 
-    spec: JobSpec = field(default_factory=a_spec)
+    spec: JobSpec = field(default_factory=lambda: a_spec(datasets=ROWS))
     status: JobStatus = field(default_factory=JobStatus)
     generation: int = 1
     version: int = 1
@@ -96,21 +95,17 @@ class Cluster:
             self.alive = False
 
     def _create(self, action: CreateJob) -> None:
-        if action.name in self.jobs:
-            raise Conflict(action.name)
-        made = (action.name, action.status.turn)
+        body = json.loads(json.dumps(action.job))
+        name = body["metadata"]["name"]
+        if name in self.jobs:
+            raise Conflict(name)
+        uid = f"job-{next(self._uids)}"
+        body["metadata"] |= {"uid": uid, "creationTimestamp": self.now.isoformat(), "resourceVersion": "1"}
+        job = stage_job_of(body)
+        made = (name, job.turn)
         assert made not in self.answered, f"{made} is done already"
         self.created[made] += 1
-        self.jobs[action.name] = StageJob(
-            name=action.name,
-            uid=f"job-{next(self._uids)}",
-            owner="uid-of-the-job",
-            stage=action.stage.name,
-            template=action.template,
-            turn=action.status.turn,
-            keys=None,
-            created=self.now,
-        )
+        self.jobs[name] = job
 
     def write(self, status: JobStatus, version: int) -> None:
         """The status write."""

@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 
 from support.builders import a_plan, a_spec
-from support.small_cluster import RULES, Cluster, one_pass, settle
+from support.small_cluster import ROWS, RULES, SETTINGS, Cluster, one_pass, settle
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.keys import RECIPES
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, Kind
 from tunesmith_api.status import Phase, StageState
+from tunesmith_operator.building import Builder
 from tunesmith_operator.decide import CreateJob, DeleteObject, decide
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.refusing import refusal
@@ -23,12 +24,12 @@ TWO_TYPES = ("Q4_K_M", "Q8_0")
 @pytest.fixture
 def cluster() -> Cluster:
     """A job of two quantizations that nobody has seen yet."""
-    return Cluster(spec=a_spec(quantizations=list(TWO_TYPES)))
+    return Cluster(spec=a_spec(datasets=ROWS, quantizations=list(TWO_TYPES)))
 
 
 def started_by(cluster: Cluster) -> list[str]:
     """The stages whose Jobs a pass makes."""
-    return [action.stage.name for action in one_pass(cluster).actions if isinstance(action, CreateJob)]
+    return [action.stage for action in one_pass(cluster).actions if isinstance(action, CreateJob)]
 
 
 def job_of(cluster: Cluster, stage: str) -> str:
@@ -89,7 +90,7 @@ def test_what_is_in_the_store_is_not_started(cluster: Cluster) -> None:
 
 def test_quantizations_run_side_by_side_up_to_the_limit() -> None:
     """Two of four."""
-    cluster = Cluster(spec=a_spec(quantizations=["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"]))
+    cluster = Cluster(spec=a_spec(datasets=ROWS, quantizations=["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"]))
     until(cluster, "quantize-Q4_K_M")
     one_pass(cluster)
 
@@ -143,7 +144,8 @@ def test_a_stage_that_ran_out_of_memory_is_begun_anew_with_more(cluster: Cluster
 
 def test_an_upgrade_with_new_images_begins_nothing_anew(cluster: Cluster) -> None:
     """Another template for all: what has failed for memory waits for a person as before."""
-    upgraded = Rules(template=lambda *_: "another image", refusal=RULES.refusal)
+    newer = OperatorSettings.model_validate(SETTINGS.model_dump() | {"images": {"trainer": "another"}})
+    upgraded = Rules(job=Builder(newer).job, refusal=RULES.refusal)
     until(cluster, "train")
     cluster.kill(job_of(cluster, "train"))
     settle(cluster)
@@ -339,7 +341,7 @@ def _fields(job: object) -> dict[str, object]:
 def test_what_only_a_laptop_has_ends_the_job_in_the_first_pass(change: dict[str, object], said: str) -> None:
     """Contract 7; an edit of what may be edited, or a default store, lets it begin."""
     cluster = Cluster(spec=a_spec(**({"datasets": [{"source": "s3://a/b.jsonl"}]} | change)))
-    rules = Rules(template=RULES.template, refusal=lambda spec: refusal(spec, OperatorSettings()))
+    rules = Rules(job=RULES.job, refusal=lambda spec: refusal(spec, OperatorSettings()))
 
     assert one_pass(cluster, rules=rules).actions == ()
     assert (cluster.status.phase, cluster.status.failure.failure) == (Phase.FAILED, FailureClass.SPEC_INVALID)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from support.builders import a_plan, a_spec
-from support.small_cluster import Cluster, one_pass, settle
+from support.small_cluster import ROWS, Cluster, one_pass, settle
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.status import Phase
 from tunesmith_operator.world import JobState, World
@@ -21,7 +21,7 @@ class Orders(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cluster = Cluster(spec=a_spec(quantizations=list(TYPES[:2])))
+        self.cluster = Cluster(spec=a_spec(datasets=ROWS, quantizations=list(TYPES[:2])))
         self.seen: list[tuple[World, int]] = [(self.cluster.world(), 1)]
         self.lost: Counter[str] = Counter()
         self.failed = 0

@@ -1,0 +1,121 @@
+"""What the operator has last seen of all jobs, their Jobs and pods: excerpts, and nothing that the API server has not.
+
+An event older than what is there changes nothing. The answer to an own write goes in as an event does, so that the next
+pass does not act on what was before it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from tunesmith_api.spec import JobSpec
+from tunesmith_api.status import JobStatus
+from tunesmith_operator.excerpts import (
+    Excerpt,
+    excerpt_of,
+    job_uid_of,
+    owner_name_of,
+    pod_of,
+    stage_job_of,
+    version_of,
+)
+from tunesmith_operator.world import StageJob, StagePod, World
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(slots=True)
+class Cache:
+    """Everything by namespace and name; Jobs and pods also by the name of the object that they belong to."""
+
+    objects: dict[Key, Excerpt] = field(default_factory=dict)
+    jobs: dict[Key, tuple[int, StageJob]] = field(default_factory=dict)
+    pods: dict[Key, tuple[int, str, StagePod]] = field(default_factory=dict)
+    _jobs_of: defaultdict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _pods_of: defaultdict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
+
+    def see_object(self, body: Mapping[str, Any], *, gone: bool = False) -> Key | None:
+        """A FineTuneJob as it is, or as it was when it went; whose turn it is then, None if nothing is new."""
+        seen = excerpt_of(body)
+        key = (seen.namespace, seen.name)
+        known = self.objects.get(key)
+        if known is not None and known.version >= seen.version and not gone:
+            return None
+        if gone:
+            if known is not None and known.uid == seen.uid:
+                del self.objects[key]
+            return None
+        self.objects[key] = seen
+        return key
+
+    def see_job(self, body: Mapping[str, Any], *, gone: bool = False) -> Key | None:
+        """A Job of a stage; whose turn it is then."""
+        key, owner = _key(body), (_key(body)[0], owner_name_of(body))
+        known = self.jobs.get(key)
+        version = version_of(body)
+        if gone:
+            if known is not None and known[1].uid == body["metadata"]["uid"]:
+                del self.jobs[key]
+                self._jobs_of[owner].discard(key[1])
+            return owner
+        if known is not None and known[0] >= version:
+            return None
+        self.jobs[key] = (version, stage_job_of(body))
+        self._jobs_of[owner].add(key[1])
+        return owner
+
+    def see_pod(self, body: Mapping[str, Any], *, gone: bool = False) -> Key | None:
+        """A pod of a stage's Job; whose turn it is then."""
+        key, job = _key(body), job_uid_of(body)
+        owner = (key[0], owner_name_of(body))
+        known = self.pods.get(key)
+        version = version_of(body)
+        if gone:
+            self.pods.pop(key, None)
+            self._pods_of[job].discard(key)
+            return owner
+        if known is not None and known[0] >= version:
+            return None
+        self.pods[key] = (version, job, pod_of(body))
+        self._pods_of[job].add(key)
+        return owner
+
+    def forget_object(self, key: Key) -> None:
+        """The API server has said that it is not there any more."""
+        self.objects.pop(key, None)
+
+    def forget_job(self, key: Key, owner: Key) -> None:
+        """The API server has said that it is not there any more."""
+        self.jobs.pop(key, None)
+        self._jobs_of[owner].discard(key[1])
+
+    def world(self, key: Key, now: datetime) -> World | None:
+        """One job and what belongs to it; None if it is gone. ValidationError where spec or status cannot be read."""
+        seen = self.objects.get(key)
+        if seen is None:
+            return None
+        return World(
+            name=seen.name,
+            namespace=seen.namespace,
+            uid=seen.uid,
+            generation=seen.generation,
+            created=seen.created,
+            now=now,
+            spec=JobSpec.model_validate_json(seen.spec),
+            status=JobStatus.model_validate_json(seen.status),
+            retry=seen.retry,
+            deleting=seen.deleting,
+            jobs={name: self._with_pods((key[0], name)) for name in self._jobs_of[key]},
+        )
+
+    def _with_pods(self, key: Key) -> StageJob:
+        job = self.jobs[key][1]
+        pods = tuple(self.pods[pod][2] for pod in sorted(self._pods_of[job.uid]))
+        return replace(job, pods=pods)
+
+
+def _key(body: Mapping[str, Any]) -> Key:
+    return body["metadata"]["namespace"], body["metadata"]["name"]

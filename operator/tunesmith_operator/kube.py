@@ -1,0 +1,120 @@
+"""The Kubernetes API as the operator uses it: lists in pages, four writes, and what became of them."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
+
+# Objects per page of a list: the API server's own controllers use the same (client-go, pager.New).
+PAGE = 500
+OBJECTS = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
+JOBS = "/apis/batch/v1/jobs"
+PODS = "/api/v1/pods"
+# How long an answer is waited for (seconds): the API server itself gives up after 60 (--request-timeout).
+_TIMEOUT_SECONDS = 65.0
+
+Body = Mapping[str, Any]
+
+
+class Absent(Exception):
+    """The object is not there any more (404), or is another of the same name."""
+
+
+class Conflict(Exception):
+    """The object is there already, or is newer than what was sent (409)."""
+
+
+class Refused(Exception):
+    """The API server does not take this, now or ever (403, 422): `message` says why."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Kube:
+    """Raises `Absent`, `Conflict` or `Refused`; everything else as the client does."""
+
+    client: ApiClient
+
+    async def list_all(self, path: str, label: str = "") -> AsyncIterator[dict[str, Any]]:
+        """All objects of a kind, a page at a time."""
+        query = {"limit": str(PAGE)} | ({"labelSelector": label} if label else {})
+        while True:
+            page = await self._request("GET", path, query=query)
+            for item in page["items"]:
+                yield item
+            following = page["metadata"].get("continue")
+            if not following:
+                return
+            query["continue"] = following
+
+    async def create_job(self, job: Body) -> dict[str, Any]:
+        """Make a Job; `Conflict` if its name is taken."""
+        return await self._request("POST", _jobs_of(job["metadata"]["namespace"]), body=job)
+
+    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        """Delete this Job and no later one of its name; its pods first, so that the name is free when they are gone."""
+        options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+        await self._request("DELETE", f"{_jobs_of(namespace)}/{name}", body=options)
+
+    async def delete_object(self, namespace: str, name: str, uid: str) -> None:
+        """Delete a FineTuneJob; what belongs to it goes after it."""
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        await self._request("DELETE", f"{_objects_of(namespace)}/{name}", body=options)
+
+    async def write_status(self, namespace: str, name: str, version: int, status: Body) -> dict[str, Any]:
+        """Replace the status of the object as it was seen; `Conflict` if it has changed since."""
+        path = f"{_objects_of(namespace)}/{name}/status"
+        body = {"metadata": {"resourceVersion": str(version)}, "status": status}
+        return await self._request("PATCH", path, body=body, content="application/merge-patch+json")
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        content: str = "application/json",
+    ) -> dict[str, Any]:
+        headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": content})
+        sent = await self.client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            answer = await self.client.call_api(*sent, _request_timeout=_TIMEOUT_SECONDS)
+            data: bytes = await answer.response.read()
+        except ApiException as error:
+            raise _told(error.status or 0, error.body) from error
+        if answer.status >= 400:  # noqa: PLR2004  # RFC 9110: errors begin here
+            raise _told(answer.status, data)
+        return dict(json.loads(data))
+
+
+def _told(status: int, body: str | bytes | None) -> Exception:
+    try:
+        message = str(json.loads(body or b"{}").get("message", ""))
+    except ValueError:
+        message = ""
+    known: dict[int, type[Exception]] = {404: Absent, 409: Conflict}
+    if status in known:
+        return known[status](message)
+    return Refused(status, message or f"the API server answered {status}")
+
+
+def _jobs_of(namespace: str) -> str:
+    return f"/apis/batch/v1/namespaces/{namespace}/jobs"
+
+
+def _objects_of(namespace: str) -> str:
+    return f"/apis/tunesmith.dev/v1alpha1/namespaces/{namespace}/finetunejobs"
