@@ -98,7 +98,7 @@ def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, kno
     if known.state is StageState.DONE:
         return _with_keys(known, course, planned)
     if job is None or job.turn < known.turn:
-        return _without_job(known)
+        return _refused(world, planned, _without_job(known))
     if job.state is JobState.COMPLETE:
         return _complete(job, planned, known)
     if known.state is StageState.FAILED or job.state is JobState.FAILED:
@@ -131,6 +131,19 @@ def _without_job(known: StageStatus) -> StageStatus:
     if known.state is StageState.RUNNING:
         return known.model_copy(update={"state": StageState.WAITING, "message": ""})
     return known
+
+
+def _refused(world: World, planned: PlannedStage, known: StageStatus) -> StageStatus:
+    """What the API server does not take now is waited for (a quota); what it never takes fails the stage."""
+    if known.state is not StageState.WAITING:
+        return known
+    can_be, said = world.refused.get(planned.name, (True, ""))
+    if can_be:
+        return known.model_copy(update={"message": f"its Job is refused: {said}" if said else ""})
+    message = f"the API server refuses the Job of {planned.name}: {said}"
+    failure = failure_of(StageFailure(FailureClass.SPEC_INVALID, message))
+    result = StageResult(stage=planned.stage, name=planned.variant, failure=failure)
+    return known.model_copy(update={"state": StageState.FAILED, "message": message, "result": result})
 
 
 def _complete(job: StageJob, planned: PlannedStage, known: StageStatus) -> StageStatus:

@@ -92,7 +92,11 @@ class StageJob:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One job and what belongs to it, as last seen; `jobs` by name."""
+    """One job and what belongs to it, as last seen; `jobs` by name.
+
+    `refused` is what the API server has just said, by the stage's name, to a Job that was to be made: whether it can
+    ever be taken, and why not.
+    """
 
     name: str
     namespace: str
@@ -105,6 +109,7 @@ class World:
     retry: str = ""
     deleting: bool = False
     jobs: Mapping[str, StageJob] = field(default_factory=dict)
+    refused: "Mapping[str, tuple[bool, str]]" = field(default_factory=dict)
 
     def own_job(self, name: str) -> StageJob | None:
         """This object's Job of that name; one of an earlier object of the same name is none."""

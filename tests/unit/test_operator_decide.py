@@ -1,5 +1,6 @@
 """The operator decides from what it sees: each case once, from a small cluster in memory."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -352,3 +353,14 @@ def test_a_spec_of_one_type(cluster: Cluster) -> None:
     """The smallest plan has a publish too."""
     cluster.spec = JobSpec.model_validate(cluster.spec.model_dump() | {"quantizations": ["Q8_0"]})
     assert settle(cluster).phase is Phase.COMPLETE
+
+
+def test_a_quota_is_waited_for_and_an_invalid_job_is_not(cluster: Cluster) -> None:
+    """What the API server said stands in the status at once."""
+    world = replace(cluster.world(), refused={"prepare": (True, "exceeded quota: jobs")})
+    waiting = decide(world, RULES).status
+    assert (waiting.phase, waiting.message) == (Phase.PENDING, "prepare: its Job is refused: exceeded quota: jobs")
+
+    never = decide(replace(world, refused={"prepare": (False, "metadata.annotations: Too long")}), RULES).status
+    assert (never.phase, never.failure.failure) == (Phase.FAILED, FailureClass.SPEC_INVALID)
+    assert "Too long" in never.message

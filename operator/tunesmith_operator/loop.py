@@ -1,0 +1,113 @@
+"""observe -> decide -> act -> one status write: a pass over one job, and the workers that make passes."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunesmith_api.status import JobStatus
+from tunesmith_operator.cache import Cache, Key
+from tunesmith_operator.decide import Action, CreateJob, Decision, DeleteJob, decide
+from tunesmith_operator.fold import Rules
+from tunesmith_operator.kube import Absent, Conflict, Kube, Refused
+from tunesmith_operator.turns import Turns
+from tunesmith_operator.world import World
+
+log = logging.getLogger(__name__)
+
+# When a pass is made again whose end the API server has refused: as the Job controller's own first back-off.
+_AGAIN = timedelta(seconds=10)
+
+# What the API server will not take another time either: an object that is invalid (422) or too large (413).
+_NEVER = (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What passes are made with."""
+
+    cache: Cache
+    turns: Turns
+    kube: Kube
+    rules: Rules
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    async def work(self) -> None:
+        """Make passes until cancelled; an error of one job is its own, and its pass is made again."""
+        while True:
+            key = await self.turns.take()
+            try:
+                await self.reconcile(key)
+            except Exception:
+                log.exception("%s/%s: a pass has failed and will be made again", *key)
+                self.turns.add_at(key, self.clock() + _AGAIN, self.clock())
+            finally:
+                self.turns.done(key)
+
+    async def reconcile(self, key: Key) -> None:
+        """One pass: safe at any moment, twice, and after a crash at any line of it."""
+        world = self._seen(key)
+        if world is None:
+            return
+        version = self.cache.objects[key].version
+        decision = decide(world, self.rules)
+        refused: dict[str, tuple[bool, str]] = {}
+        for action in decision.actions:
+            said = await self._act(world, action)
+            if said is not None and isinstance(action, CreateJob):
+                refused[action.stage] = said
+        if refused:
+            decision = decide(replace(world, refused=refused), self.rules)
+            self.turns.add_at(key, self.clock() + _AGAIN, self.clock())
+        await self._write(key, world, version, decision)
+
+    def _seen(self, key: Key) -> World | None:
+        try:
+            return self.cache.world(key, self.clock())
+        except ValidationError as error:
+            # The API server keeps such objects out; one that another version has written is left alone.
+            log.error("%s/%s cannot be read: %s", *key, error)  # noqa: TRY400  # its sentence says all
+            return None
+
+    async def _act(self, world: World, action: Action) -> tuple[bool, str] | None:
+        """Do it; what the API server said against a Job, None where it said nothing.
+
+        Where it knows better than the cache, what has changed comes, or has come, as an event.
+        """
+        try:
+            if isinstance(action, CreateJob):
+                self.cache.see_job(await self.kube.create_job(action.job))
+            elif isinstance(action, DeleteJob):
+                await self.kube.delete_job(world.namespace, action.name, action.uid)
+            else:
+                await self.kube.delete_object(world.namespace, world.name, world.uid)
+        except (Absent, Conflict) as error:
+            log.info("%s/%s: %s: %s", world.namespace, world.name, type(action).__name__, error)
+        except Refused as error:
+            log.warning("%s/%s: %s: %s", world.namespace, world.name, type(action).__name__, error.message)
+            return error.status not in _NEVER, error.message
+        return None
+
+    async def _write(self, key: Key, world: World, version: int, decision: Decision) -> None:
+        if decision.again is not None:
+            self.turns.add_at(key, decision.again, self.clock())
+        if decision.status == world.status:
+            return
+        body = status_body(decision.status, world.status)
+        try:
+            self.cache.see_object(await self.kube.write_status(*key, version, body))
+        except Absent:
+            self.cache.forget_object(key)
+        except Conflict:
+            # Whoever has changed it has caused an event, which gives this job another turn.
+            log.info("%s/%s: the status has changed meanwhile", *key)
+
+
+def status_body(status: JobStatus, before: JobStatus) -> dict[str, Any]:
+    """The status as a merge patch: null for what is not there any more (RFC 7396)."""
+    body = status.to_json_dict()
+    return body | dict.fromkeys(before.to_json_dict().keys() - body.keys())
