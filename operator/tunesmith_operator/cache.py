@@ -83,14 +83,13 @@ class Cache:
         self._pods_of[job].add(key)
         return owner
 
+    def has_jobs(self, key: Key) -> bool:
+        """Whether a job has been begun."""
+        return bool(self._jobs_of.get(key))
+
     def forget_object(self, key: Key) -> None:
         """The API server has said that it is not there any more."""
         self.objects.pop(key, None)
-
-    def forget_job(self, key: Key, owner: Key) -> None:
-        """The API server has said that it is not there any more."""
-        self.jobs.pop(key, None)
-        self._jobs_of[owner].discard(key[1])
 
     def world(self, key: Key, now: datetime) -> World | None:
         """One job and what belongs to it; None if it is gone. ValidationError where spec or status cannot be read."""

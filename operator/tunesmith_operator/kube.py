@@ -1,7 +1,7 @@
 """The Kubernetes API as the operator uses it: lists in pages, four writes, and what became of them."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,15 @@ class Kube:
     """Raises `Absent`, `Conflict` or `Refused`; everything else as the client does."""
 
     client: ApiClient
+
+    async def list_everywhere(
+        self, path: str, namespaces: Sequence[str], label: str = ""
+    ) -> AsyncIterator[dict[str, Any]]:
+        """All objects of a kind in these namespaces, or in all where none is named."""
+        group, _, plural = path.rpartition("/")
+        for each in [f"{group}/namespaces/{namespace}/{plural}" for namespace in namespaces] or [path]:
+            async for body in self.list_all(each, label):
+                yield body
 
     async def list_all(self, path: str, label: str = "") -> AsyncIterator[dict[str, Any]]:
         """All objects of a kind, a page at a time."""
