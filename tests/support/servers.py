@@ -54,7 +54,7 @@ class S3Server:
 @contextmanager
 def minio_server(work: Path, *, data: Path | None = None, tls: bool = False) -> Iterator[S3Server]:
     """A MinIO server with one drive (`data`, default below `work`); with `tls` it has a certificate of its own."""
-    [port] = _free_ports(1)
+    [port] = free_ports(1)
     certificates = work / "certificates"
     certificates.mkdir(parents=True)
     authority = self_signed(certificates) if tls else None
@@ -79,7 +79,7 @@ def seaweedfs_server(work: Path) -> Iterator[S3Server]:
     identity = {"name": "test", "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]}
     identity["actions"] = ["Admin", "Read", "Write", "List", "Tagging"]
     (work / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = _free_ports(8)
+    ports = free_ports(8)
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
     names += ("filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
     command = [weed_binary(), "-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
@@ -127,7 +127,7 @@ def _bucket_made(process: subprocess.Popen[bytes], server: S3Server, log: Path) 
     return True
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on; all are held at once so that they differ."""
     with ExitStack() as stack:
         held = [stack.enter_context(socket.socket()) for _ in range(count)]

