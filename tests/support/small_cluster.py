@@ -127,7 +127,7 @@ class Cluster:
     def complete(self, name: str, message: str | None = None) -> None:
         """The pod ends well, with its result or with another message."""
         job = self.jobs[name]
-        said = self._result(job) if message is None else message
+        said = result_text(job.stage, self.spec, self.present) if message is None else message
         if message is None and not job.deleting:
             self.answered.add((name, job.turn))
         self._end(name, Ended(0, "Completed", said, self.now, self.now), JobState.COMPLETE)
@@ -154,14 +154,16 @@ class Cluster:
         pod = StagePod(name=f"{name}-pod", uid=job.uid, created=job.created, phase="", started=self.now, ended=ended)
         self.jobs[name] = replace(job, state=state, started=self.now, finished=self.now, pods=(pod,))
 
-    def _result(self, job: StageJob) -> str:
-        stage = Stage(job.stage.partition("-")[0])
-        figures: dict[str, Any] = {}
-        if stage is Stage.PREPARE:
-            figures = {"resolved": resolved(self.spec).to_json_dict(), "present": list(self.present)}
-        if stage is Stage.PUBLISH:
-            figures = {"verdict": "Passed", "onFailure": "Withhold"}
-        return StageResult(stage=stage, figures=figures).model_dump_json(by_alias=True, exclude_none=True)
+
+def result_text(stage_name: str, spec: JobSpec, present: tuple[str, ...] = ()) -> str:
+    """The termination message of a stage that has ended well."""
+    stage = Stage(stage_name.partition("-")[0])
+    figures: dict[str, Any] = {}
+    if stage is Stage.PREPARE:
+        figures = {"resolved": resolved(spec).to_json_dict(), "present": list(present)}
+    if stage is Stage.PUBLISH:
+        figures = {"verdict": "Passed", "onFailure": "Withhold"}
+    return StageResult(stage=stage, figures=figures).model_dump_json(by_alias=True, exclude_none=True)
 
 
 def one_pass(
