@@ -1,6 +1,11 @@
 """What the sources turned out to be: revisions, digests, sizes and the dimensions of the model, pinned once."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from tunesmith_api.schema import Recorded
+from tunesmith_api.sources import told
+from tunesmith_api.spec import JobSpec
 
 
 class ModelDimensions(Recorded):
@@ -68,3 +73,44 @@ class Resolved(Recorded):
     datasets: tuple[ResolvedDataset, ...]
     evaluation: ResolvedDataset | None = None
     adapter: ResolvedDataset | None = None
+
+
+_SHA256 = "sha256:"
+
+
+def brief(resolved: Resolved) -> dict[str, Any]:
+    """What a termination message has room for, of sixteen datasets too (contract 5): no file lists, no addresses."""
+    model = resolved.model.model_copy(update={"files": ()}).to_json_dict()
+    del model["uri"]
+    return {
+        "model": model,
+        "datasets": [_pin(dataset) for dataset in resolved.datasets],
+        "evaluation": None if resolved.evaluation is None else _pin(resolved.evaluation),
+        "adapter": None if resolved.adapter is None else _pin(resolved.adapter),
+    }
+
+
+def whole(found: Mapping[str, Any], spec: JobSpec) -> Resolved:
+    """The resolved sources again, but for their files, from `brief` and the spec that names their addresses.
+
+    KeyError, TypeError or ValidationError where it is not what `brief` made of this spec.
+    """
+    held_out, adapter = spec.evaluation.dataset, spec.model.adapter
+    named = zip(found["datasets"], spec.datasets, strict=True)
+    return Resolved(
+        model=ResolvedModel.model_validate({**found["model"], "uri": told(spec.model.source)}),
+        datasets=tuple(_pinned(pin, dataset.source) for pin, dataset in named),
+        evaluation=None if held_out is None else _pinned(found["evaluation"], held_out.source),
+        adapter=None if adapter is None else _pinned(found["adapter"], adapter),
+    )
+
+
+def _pin(source: ResolvedDataset) -> list[Any]:
+    return [source.digest.removeprefix(_SHA256), source.size, *([source.revision] if source.revision else [])]
+
+
+def _pinned(pin: list[Any], uri: str) -> ResolvedDataset:
+    digest, size, *revision = pin
+    return ResolvedDataset(
+        uri=told(uri), digest=_SHA256 + digest, size=size, revision=revision[0] if revision else None
+    )

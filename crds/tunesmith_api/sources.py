@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field
 
@@ -21,6 +22,16 @@ _SOURCE_RULES = (
 SourceUri = Annotated[str, Field(min_length=6, max_length=1024, json_schema_extra=rules(*_SOURCE_RULES))]
 # Addresses that mean the same on every machine.
 PORTABLE = ("hf://", "https://", "s3://")
+
+
+def told(uri: str) -> str:
+    """A source's URI as it may be said and recorded: the query of an address can be a signature."""
+    if not uri.startswith("https://"):
+        return uri
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
 HTTP_URL = r"^https?://[^/ ]+(/[^ ]*)?$"
 HttpUrl = Annotated[str, Field(min_length=8, max_length=512, pattern=HTTP_URL)]
 Template = Annotated[str, Field(min_length=1, max_length=8192)]

@@ -115,7 +115,7 @@ def _to_go(
     if written is not None and job.turn < written.turn:
         return True
     if job.state is JobState.COMPLETE:
-        return folded.stage(stage.name).state is not StageState.DONE
+        return folded.stage(stage.name).state not in (StageState.DONE, StageState.FAILED)
     if written is not None and written.state is StageState.FAILED:
         return not job.ended
     status = written or folded.stage(stage.name)

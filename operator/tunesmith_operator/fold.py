@@ -12,6 +12,7 @@ from typing import Any
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
+from tunesmith_api.resolved import whole
 from tunesmith_api.schedule import maker
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
@@ -66,7 +67,7 @@ def fold(world: World, rules: Rules) -> Folded:
     prepared = folded.status.stages[0]
     if folded.course.resolved is not None or prepared.state is not StageState.DONE:
         return folded
-    return _fold(world, rules, _pinned(folded.status))
+    return _fold(world, rules, _pinned(world, folded.status))
 
 
 def _fold(world: World, rules: Rules, status: JobStatus) -> Folded:
@@ -99,7 +100,7 @@ def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, kno
         return _with_keys(known, course, planned)
     if job is None or job.turn < known.turn:
         return _refused(world, planned, _without_job(known))
-    if job.state is JobState.COMPLETE:
+    if job.state is JobState.COMPLETE and known.state is not StageState.FAILED:
         return _complete(job, planned, known)
     if known.state is StageState.FAILED or job.state is JobState.FAILED:
         edited = world.status.observed_generation != world.generation
@@ -237,19 +238,21 @@ def _anew(stage: StageStatus, *, replace: bool = False) -> StageStatus:
     return stage.model_copy(update=update | {"replace": replace or stage.replace, "finished": None})
 
 
-def _pinned(status: JobStatus) -> JobStatus:
+def _pinned(world: World, status: JobStatus) -> JobStatus:
     """The status with the sources that prepare has resolved, which its result needs not repeat."""
     prepared = status.stages[0]
     result = prepared.result
     assert result is not None  # noqa: S101  # it is done
     figures = dict(result.figures)
-    resolved = figures.pop(RESOLVED, None)
-    if resolved is None:
-        failure = failure_of(StageFailure(FailureClass.INTERNAL, "prepare did not say what the sources are"))
+    try:
+        resolved = whole(figures.pop(RESOLVED), world.spec)
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"prepare did not say what the sources are: {error}"
+        failure = failure_of(StageFailure(FailureClass.INTERNAL, message), Stage.PREPARE)
         untold = {"state": StageState.FAILED, "result": result.model_copy(update={"failure": failure})}
         return status.model_copy(update={"stages": (prepared.model_copy(update=untold),)})
     told = prepared.model_copy(update={"result": result.model_copy(update={"figures": figures})})
-    return status.model_copy(update={"stages": (told, *status.stages[1:]), "resolved": resolved})
+    return status.model_copy(update={"stages": (told, *status.stages[1:]), "resolved": resolved.to_json_dict()})
 
 
 def names_of(stages: Iterable[StageStatus], state: StageState) -> set[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from support.builders import a_spec, resolved
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
 from tunesmith_api.keys import canonical_json
+from tunesmith_api.resolved import brief
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, Stage, StageResult, failure_of
 from tunesmith_api.status import JobStatus
@@ -160,7 +161,7 @@ def result_text(stage_name: str, spec: JobSpec, present: tuple[str, ...] = ()) -
     stage = Stage(stage_name.partition("-")[0])
     figures: dict[str, Any] = {}
     if stage is Stage.PREPARE:
-        figures = {"resolved": resolved(spec).to_json_dict(), "present": list(present)}
+        figures = {"resolved": brief(resolved(spec)), "present": list(present)}
     if stage is Stage.PUBLISH:
         figures = {"verdict": "Passed", "onFailure": "Withhold"}
     return StageResult(stage=stage, figures=figures).model_dump_json(by_alias=True, exclude_none=True)

@@ -364,3 +364,13 @@ def test_a_quota_is_waited_for_and_an_invalid_job_is_not(cluster: Cluster) -> No
     never = decide(replace(world, refused={"prepare": (False, "metadata.annotations: Too long")}), RULES).status
     assert (never.phase, never.failure.failure) == (Phase.FAILED, FailureClass.SPEC_INVALID)
     assert "Too long" in never.message
+
+
+def test_a_prepare_that_does_not_say_what_the_sources_are_fails(cluster: Cluster) -> None:
+    """Another version's, for example: a class, a sentence, and a retry that runs it again."""
+    until(cluster, "prepare")
+    cluster.complete(job_of(cluster, "prepare"), message='{"stage": "prepare", "figures": {"resolved": {"model": 1}}}')
+    status = settle(cluster)
+    assert (status.phase, status.failure.failure) == (Phase.FAILED, FailureClass.INTERNAL)
+    cluster.retry = "1"
+    assert settle(cluster).phase is Phase.COMPLETE

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.sources import PORTABLE
+from tunesmith_api.sources import PORTABLE, told
 
 
 class Scheme(StrEnum):
@@ -30,11 +29,8 @@ class Source:
 
     @property
     def told(self) -> str:
-        """The URI as it may be said and recorded: the query of an address can be a signature (a presigned one is)."""
-        if self.scheme is not Scheme.HTTPS:
-            return self.uri
-        parts = urlsplit(self.uri)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        """The URI as it may be said and recorded."""
+        return told(self.uri)
 
 
 def portable(uri: str) -> bool:
