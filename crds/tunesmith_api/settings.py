@@ -1,7 +1,6 @@
-"""What each stage is told: the settings that enter its key, and apart from them how it is to be executed.
+"""What each stage is told that changes what it makes: all of it is hashed into its key (contract 2).
 
-Everything in a ``*Settings`` model changes what the stage makes and is hashed into its key (contract 2). What only
-changes how fast or in how much memory it is made is an ``*Execution`` and enters no key.
+What only changes where its sources are reached, how fast or in how much memory, is in `tunesmith_api.execution`.
 """
 
 from typing import Annotated
@@ -90,22 +89,6 @@ class TrainSettings(Api):
     def fresh_targets(self) -> tuple[str, ...]:
         """The layers that get a new adapter; none where training goes on from one, which brings its own."""
         return () if self.lora is None or self.start_adapter is not None else self.lora.target_modules
-
-
-class TrainExecution(Api):
-    """How training is carried out; changes neither the key nor, but for rounding, the weights.
-
-    `use_gpu` takes one that is there and works; with `gpu_required` there has to be one, of `gpu_product` (as its node
-    label has it) or with `gpu_memory_bytes`, where they are named.
-    """
-
-    batch_size: int | None = None
-    gradient_checkpointing: bool | None = None
-    save_every: int | None = None
-    use_gpu: bool = False
-    gpu_required: bool = False
-    gpu_product: str | None = None
-    gpu_memory_bytes: int | None = None
 
 
 class ConvertSettings(Api):

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from tunesmith_api.placement import quantity_number
+from tunesmith_api.execution import train_execution
 from tunesmith_api.plan import PlannedStage
-from tunesmith_api.settings import TrainExecution
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import JobReference, Stage, StageRequest, StoreLocation
 from tunesmith_api.status import StageStatus
@@ -52,13 +51,4 @@ def _execution(spec: JobSpec, stage: Stage) -> dict[str, Any]:
         return {"spec": spec.model_dump(mode="json", by_alias=True, exclude_unset=True), "folder": CLAIMS}
     if stage is not Stage.TRAIN:
         return {}
-    training, gpu = spec.training, spec.training.gpu
-    return TrainExecution(
-        batch_size=training.batch_size,
-        gradient_checkpointing=training.gradient_checkpointing,
-        save_every=training.save_every,
-        use_gpu=gpu is not None,
-        gpu_required=gpu is not None,
-        gpu_product=gpu and gpu.product,
-        gpu_memory_bytes=int(quantity_number(gpu.memory)) if gpu and gpu.memory else None,
-    ).to_json_dict()
+    return train_execution(spec.training, use_gpu=spec.training.gpu is not None).to_json_dict()

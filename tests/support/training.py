@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunesmith_api.settings import LoraSettings, TrainExecution, TrainSettings
+from tunesmith_api.execution import TrainExecution
+from tunesmith_api.settings import LoraSettings, TrainSettings
 from tunesmith_api.stages import JobReference, Kind, Stage, StageRequest, StoreLocation
 from tunesmith_trainer.engines.batching import Batching
 from tunesmith_trainer.engines.job import TrainingJob

@@ -20,10 +20,10 @@ from tunesmith.local.record import Record, write_record
 from tunesmith.manifest import read_manifest
 from tunesmith.resolve import Access
 from tunesmith.secrets import secrets_root
+from tunesmith_api.execution import PrepareExecution
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import Stage, StageRequest, StageResult
-from tunesmith_trainer.gather import PrepareExecution
 
 PLAN = a_plan()
 

@@ -7,9 +7,9 @@ import pytest
 
 from tunesmith.cores import cpu_quota, usable_cores
 from tunesmith.processor import cpu_flags, native_bf16
+from tunesmith_api.execution import TrainExecution
 from tunesmith_api.failures import StageFailure
 from tunesmith_api.placement import quantity_number
-from tunesmith_api.settings import TrainExecution
 from tunesmith_api.training import Method, Optimizer
 from tunesmith_trainer.engines.arguments import optimizer
 from tunesmith_trainer.engines.batching import Batching, Limits, ModelShape, batching, row_bytes

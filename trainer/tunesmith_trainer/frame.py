@@ -5,7 +5,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from tunesmith_trainer.interruption import Interruption
 from tunesmith_trainer.made import made_by
 from tunesmith_trainer.publication.hub import push
 from tunesmith_trainer.report_progress import ProgressPoster, no_progress
+from tunesmith_trainer.resolving import found, is_open, resolved_request
 from tunesmith_trainer.work import Outcome, Progress, StageEntry, Work
 
 log = logging.getLogger(__name__)
@@ -61,21 +62,22 @@ def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
     started = time.monotonic()
     _log_to(scratch / LOG_FILE)
     interruption = Interruption(request.stage)
-    artifacts = None
+    call = None
     try:
         with interruption.heeded():
             secrets = None if request.secrets is None else Path(request.secrets)
             artifacts = Artifacts(open_store(request.store, secrets), request.store.namespace)
             work = emptied(scratch / "work", _FETCHED.get(request.stage, frozenset()))
-            result = _run(Call(request, work, scratch / "inputs", artifacts, interruption))
+            call = Call(request, work, scratch / "inputs", artifacts, interruption)
+            result = _run_resolved(call) if is_open(request) else _run(call)
         code = 0
     except BaseException as error:  # noqa: BLE001  # the edge of the process: whatever it is becomes a result
         failure = classified(error)
         log.error("%s: %s", failure.failure, failure.message)  # noqa: TRY400  # classified, so no traceback is needed
         result = StageResult(stage=request.stage, name=_variant(request), failure=failure_of(failure, request.stage))
         code = failure.exit_code
-    if artifacts is not None:
-        _keep_log(request, artifacts, scratch / LOG_FILE)
+    if call is not None:
+        _keep_log(call.request, call.artifacts, scratch / LOG_FILE)
     return result.model_copy(update={"seconds": round(time.monotonic() - started, 3)}), code
 
 
@@ -92,16 +94,24 @@ def emptied(folder: Path, keep: Collection[str] = ()) -> Path:
     return folder
 
 
+def _run_resolved(call: Call) -> StageResult:
+    """prepare where nobody has resolved the sources before it: what it found is for whoever plans the rest."""
+    call.request, plan, resolved = resolved_request(call.request)
+    _keep_alive(call, plan.keys())
+    result = _run(call)
+    return result.model_copy(update={"figures": {**result.figures, **found(plan, resolved, call.artifacts)}})
+
+
 def _run(call: Call) -> StageResult:
     request = call.request
     _keep_alive(call)
-    found = None if request.replace else _all_there(call)
-    call.replace = request.replace or (found is not None and not _still_names(call, found[0]))
-    if found is not None and not call.replace:
+    there = None if request.replace else _all_there(call)
+    call.replace = request.replace or (there is not None and not _still_names(call, there[0]))
+    if there is not None and not call.replace:
         log.info("%s is in the store already", request.stage)
         if request.stage is Stage.PUBLISH:
             _announce(call)
-        figures = found[0].meta.get("figures", {})
+        figures = there[0].meta.get("figures", {})
         return StageResult(stage=request.stage, name=_variant(request), reused=True, figures=figures)
     if request.stage is Stage.PREPARE:
         gather(request, call.artifacts, call.scratch)
@@ -128,11 +138,12 @@ def _announce(call: Call) -> None:
         push(folder, hub, call.secrets)
 
 
-def _keep_alive(call: Call) -> None:
-    """Tell gc that this run still needs what it reads and makes."""
+def _keep_alive(call: Call, planned: Iterable[tuple[str, str]] = ()) -> None:
+    """Tell gc that this run still needs what it reads and makes, and what is planned after it."""
     request = call.request
     keys = [(reference.kind.value, reference.key) for reference in (*request.inputs, *request.outputs)]
-    refresh_run(call.artifacts.store, call.artifacts.namespace, new_run(request.job.uid, request.job.name, keys))
+    run = new_run(request.job.uid, request.job.name, [*keys, *planned])
+    refresh_run(call.artifacts.store, call.artifacts.namespace, run)
 
 
 def _all_there(call: Call) -> list[Manifest] | None:

@@ -8,30 +8,13 @@ from pathlib import Path
 from tunesmith.resolve import Access, Fetched, changed, fetch_adapter, fetch_model, resolve_dataset
 from tunesmith.resolve.uri import portable
 from tunesmith.store import Artifacts
-from tunesmith_api.resolved import Resolved, ResolvedDataset, ResolvedFile
-from tunesmith_api.schema import Api
-from tunesmith_api.spec import Dataset, Evaluation, Model
+from tunesmith_api.execution import PrepareExecution
+from tunesmith_api.resolved import ResolvedDataset, ResolvedFile
+from tunesmith_api.spec import Dataset
 from tunesmith_api.stages import ArtifactReference, Kind, Stage, StageRequest
 from tunesmith_trainer.made import made_by
 
 log = logging.getLogger(__name__)
-
-
-class PrepareExecution(Api):
-    """Where prepare finds what its settings name by digest; `folder` is where relative file paths start.
-
-    `lora_targets` are what training will ask of the model: checked before it takes a GPU, and nothing of the dataset.
-    """
-
-    model: Model
-    datasets: tuple[Dataset, ...]
-    evaluation: Evaluation
-    resolved: Resolved
-    folder: str
-    endpoint: str | None = None
-    region: str | None = None
-    ca_secret: str | None = None
-    lora_targets: tuple[str, ...] = ()
 
 
 def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from tunesmith_api.execution import TrainExecution
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.settings import TrainExecution, TrainSettings
+from tunesmith_api.settings import TrainSettings
 from tunesmith_api.stages import Kind
 from tunesmith_api.training import Method
 from tunesmith_trainer.base_model import caps_attention, read_json

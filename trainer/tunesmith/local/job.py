@@ -22,12 +22,11 @@ from tunesmith.store import Artifacts, open_store
 from tunesmith.store.address import absolute_address
 from tunesmith.store.runs import new_run, refresh_run
 from tunesmith_api.effective import resolve_settings
+from tunesmith_api.execution import Reach, prepare_execution, train_execution
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.needs import space_of
-from tunesmith_api.placement import quantity_number
 from tunesmith_api.plan import Plan, PlannedStage, make_plan
 from tunesmith_api.resolved import Resolved
-from tunesmith_api.settings import TrainExecution
 from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import JobReference, Stage, StoreLocation
 
@@ -123,31 +122,11 @@ def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: 
     spec = job.spec
     if stage.stage is Stage.PREPARE:
         assert record.resolved is not None  # noqa: S101  # open_job resolves
-        told = {
-            "model": spec.model.to_json_dict(),
-            "datasets": [dataset.to_json_dict() for dataset in spec.datasets],
-            "evaluation": spec.evaluation.to_json_dict(),
-            "resolved": record.resolved.to_json_dict(),
-            "loraTargets": resolve_settings(job.metadata.name, spec, record.resolved).train.fresh_targets,
-            "folder": str(access.base),
-            "endpoint": access.endpoint,
-            "region": access.region,
-            "caSecret": access.ca_secret,
-        }
-        return {name: value for name, value in told.items() if value is not None}
+        reach = Reach(str(access.base), access.endpoint, access.region, access.ca_secret)
+        return prepare_execution(job.metadata.name, spec, record.resolved, reach).to_json_dict()
     if stage.stage is Stage.TRAIN:
-        training = spec.training
         # On one machine a GPU is used if there is one; asking for it in the manifest makes it a condition.
-        gpu = training.gpu
-        return TrainExecution(
-            batch_size=training.batch_size,
-            gradient_checkpointing=training.gradient_checkpointing,
-            save_every=training.save_every,
-            use_gpu=gpu is not None or has_gpu(),
-            gpu_required=gpu is not None,
-            gpu_product=gpu and gpu.product,
-            gpu_memory_bytes=int(quantity_number(gpu.memory)) if gpu and gpu.memory else None,
-        ).to_json_dict()
+        return train_execution(spec.training, use_gpu=spec.training.gpu is not None or has_gpu()).to_json_dict()
     return {}
 
 

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 from tunesmith.processor import cpu_flags, native_bf16
+from tunesmith_api.execution import TrainExecution
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.settings import TrainExecution
 from tunesmith_trainer.engines.host import available_memory
 from tunesmith_trainer.engines.precision import Device
 
