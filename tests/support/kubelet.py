@@ -1,0 +1,74 @@
+"""The part of a kubelet in a control plane without nodes: a test says how a pod goes, and its status says so."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from support.control_plane import ControlPlane
+from support.small_cluster import result_text
+from support.waiting import wait_until
+from tunesmith_api.spec import JobSpec
+from tunesmith_operator.names import JOB_LABEL, STAGE_LABEL
+from tunesmith_operator.pod import CONTAINER
+
+_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Kubelet:
+    """Works in one namespace."""
+
+    plane: ControlPlane
+    namespace: str
+
+    def pods(self, job: str) -> list[dict[str, Any]]:
+        """The pods of a FineTuneJob that have not ended."""
+        found = self.plane.get(f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=f"{JOB_LABEL}={job}")["items"]
+        return [pod for pod in found if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+
+    def pod_of(self, job: str, stage: str) -> dict[str, Any]:
+        """The pod of a stage, once there is one."""
+        found: list[dict[str, Any]] = []
+
+        def there() -> bool:
+            found[:] = [pod for pod in self.pods(job) if pod["metadata"]["labels"][STAGE_LABEL] == stage]
+            return bool(found)
+
+        wait_until(there, f"a pod of {job}'s {stage}", _SECONDS)
+        return found[0]
+
+    def begin(self, pod: dict[str, Any]) -> None:
+        """Its container runs."""
+        self._set(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)
+
+    def end_well(self, pod: dict[str, Any], spec: JobSpec, present: tuple[str, ...] = ()) -> None:
+        """Its container ends with the stage's result."""
+        stage = pod["metadata"]["labels"][STAGE_LABEL]
+        self.end(pod, 0, result_text(stage, spec, present))
+
+    def end(self, pod: dict[str, Any], code: int, message: str, reason: str | None = None) -> None:
+        """Its container ends with this exit code and these last words."""
+        ended = {"exitCode": code, "message": message, "startedAt": _now(), "finishedAt": _now()}
+        ended["reason"] = reason or ("Completed" if code == 0 else "Error")
+        self._set(pod, "Failed" if code else "Succeeded", {"terminated": ended}, ready=False)
+
+    def wait(self, pod: dict[str, Any], reason: str, message: str) -> None:
+        """Its container cannot begin."""
+        self._set(pod, "Pending", {"waiting": {"reason": reason, "message": message}}, ready=False)
+
+    def carry_on(self, job: str, spec: JobSpec) -> None:
+        """Every pod that is there now begins, and ends well."""
+        for pod in self.pods(job):
+            self.begin(pod)
+            self.end_well(pod, spec)
+
+    def _set(self, pod: dict[str, Any], phase: str, state: dict[str, Any], *, ready: bool) -> None:
+        container = {"name": CONTAINER, "image": "x", "imageID": "", "restartCount": 0, "ready": ready, "state": state}
+        conditions = [{"type": "Ready", "status": str(ready), "lastTransitionTime": _now()}]
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
+        status = {"phase": phase, "conditions": conditions, "containerStatuses": [container]}
+        self.plane.patch(path, {"status": status})
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
