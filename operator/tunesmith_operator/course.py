@@ -6,7 +6,7 @@ from tunesmith_api.plan import Plan, PlannedStage, make_plan
 from tunesmith_api.resolved import Resolved
 from tunesmith_api.schedule import startable
 from tunesmith_api.stages import ArtifactReference, Kind, Stage
-from tunesmith_api.status import JobStatus
+from tunesmith_api.status import JobStatus, RecordedKeys
 from tunesmith_operator.names import job_name, sources_key
 from tunesmith_operator.world import World
 
@@ -39,8 +39,14 @@ def course_of(world: World, status: JobStatus) -> Course:
     if status.resolved is None:
         return Course(world.name, Plan(stages=(_first(sources),)), sources, None)
     resolved = Resolved.model_validate(status.resolved)
-    plan = make_plan(world.name, world.spec, resolved, status.recorded_keys())
+    plan = make_plan(world.name, world.spec, resolved, _begun(world) | status.recorded_keys())
     return Course(world.name, plan, sources, resolved)
+
+
+def _begun(world: World) -> dict[str, RecordedKeys]:
+    """The keys of stages whose Job was made before the status could say so; prepare's are known once it is done."""
+    jobs = sorted(world.own_jobs, key=lambda job: job.created)
+    return {job.stage: job.keys for job in jobs if job.keys is not None and job.stage != Stage.PREPARE}
 
 
 def _first(sources: str) -> PlannedStage:

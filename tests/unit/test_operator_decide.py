@@ -250,7 +250,7 @@ def test_an_image_that_cannot_be_pulled_is_waited_for_with_patience(cluster: Clu
     name = job_of(cluster, "prepare")
     pulling = ("ImagePullBackOff", "not found")
     pod = StagePod(name="pod", uid="u", created=cluster.now, phase="Pending", waiting=pulling)
-    cluster.jobs[name] = type(cluster.jobs[name])(**{**_fields(cluster.jobs[name]), "pods": (pod,)})
+    cluster.jobs[name] = replace(cluster.jobs[name], pods=(pod,))
     decision = one_pass(cluster)
     assert "ImagePullBackOff: not found" in cluster.status.message
     assert decision.again == cluster.now + RULES.image_patience
@@ -303,6 +303,21 @@ def test_an_upgrade_with_new_recipes_makes_nothing_again(cluster: Cluster, monke
     assert cluster.created == made
 
 
+def test_an_upgrade_between_a_create_and_the_status_makes_no_second_job(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator is killed after the create; the next version knows the Job by the keys that it carries."""
+    until(cluster, "train")
+    cluster.complete(job_of(cluster, "train"))
+    one_pass(cluster, writes=1)
+    assert job_of(cluster, "convert")
+    for kind in Kind:
+        monkeypatch.setitem(RECIPES, kind, RECIPES[kind] + 1)
+
+    assert settle(cluster).phase is Phase.COMPLETE
+    assert [name for name, _ in cluster.created if name.startswith("job-convert")] == [job_of(cluster, "convert")]
+
+
 def test_the_object_goes_when_its_time_to_live_is_over(cluster: Cluster) -> None:
     """Not before, and never what it made."""
     cluster.edit(ttlSecondsAfterFinished=100)
@@ -317,17 +332,13 @@ def test_a_job_of_an_earlier_object_is_waited_for(cluster: Cluster) -> None:
     """Deleted and made again under the same name: the old one's Jobs are not ours."""
     one_pass(cluster)
     name = job_of(cluster, "prepare")
-    cluster.jobs[name] = type(cluster.jobs[name])(**{**_fields(cluster.jobs[name]), "owner": "an earlier one"})
+    cluster.jobs[name] = replace(cluster.jobs[name], owner="an earlier one")
     cluster.complete(name)
     cluster.answered.clear()
     assert started_by(cluster) == []
     assert state_of(cluster, "prepare") is StageState.WAITING
     del cluster.jobs[name]
     assert started_by(cluster) == ["prepare"]
-
-
-def _fields(job: object) -> dict[str, object]:
-    return {name: getattr(job, name) for name in job.__slots__}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``python -m tunesmith_trainer STAGE --request FILE --result FILE``: one stage, alone in its process (contract 1)."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -45,12 +46,15 @@ def _read(path: Path, stage: Stage) -> StageRequest:
 
 def _write(path: Path, result: StageResult) -> None:
     text = fitting(result).model_dump_json(by_alias=True, exclude_none=True)
-    if path.exists() and not path.is_file():
-        path.write_text(text)  # a termination-message device: cannot be replaced by rename
-        return
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError:
+        # In a pod it is a file that the kubelet has mounted, in a folder where nothing else can be written.
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -97,14 +97,13 @@ def emptied(folder: Path, keep: Collection[str] = ()) -> Path:
 def _run_resolved(call: Call) -> StageResult:
     """prepare where nobody has resolved the sources before it: what it found is for whoever plans the rest."""
     call.request, plan, resolved = resolved_request(call.request)
-    _keep_alive(call, plan.keys())
-    result = _run(call)
+    result = _run(call, plan.keys())
     return result.model_copy(update={"figures": {**result.figures, **found(plan, resolved, call.artifacts)}})
 
 
-def _run(call: Call) -> StageResult:
+def _run(call: Call, planned: Iterable[tuple[str, str]] = ()) -> StageResult:
     request = call.request
-    _keep_alive(call)
+    _keep_alive(call, planned)
     there = None if request.replace else _all_there(call)
     call.replace = request.replace or (there is not None and not _still_names(call, there[0]))
     if there is not None and not call.replace:
@@ -138,7 +137,7 @@ def _announce(call: Call) -> None:
         push(folder, hub, call.secrets)
 
 
-def _keep_alive(call: Call, planned: Iterable[tuple[str, str]] = ()) -> None:
+def _keep_alive(call: Call, planned: Iterable[tuple[str, str]]) -> None:
     """Tell gc that this run still needs what it reads and makes, and what is planned after it."""
     request = call.request
     keys = [(reference.kind.value, reference.key) for reference in (*request.inputs, *request.outputs)]
