@@ -82,6 +82,7 @@ def test_the_tuned_model_becomes_a_gguf_that_agrees_with_transformers(made: Conv
     assert figures["logits"]["sameTop"] > RIGHT.same_top
     assert figures["merge"]["changed"] == figures["merge"]["targeted"] > 0
     assert figures["merge"]["agreement"]["klDivergence"] < 0.05 * figures["merge"]["adapterEffect"]["klDivergence"]
+    assert figures["merge"]["exact"]["klDivergence"] < 1e-6
     assert figures["adapter"]["made"]
     assert figures["tokens"] == {"compared": 15, "equal": 15, "known": {}}
     assert figures["template"] == {"equal": True, "rendered": 15}

@@ -7,7 +7,9 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +25,9 @@ from support.gguf_mutations import (
 )
 from tunesmith.llama_cpp import Tools, find_tools
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.conversion.merge import check_full, check_merge
+from tunesmith_trainer.conversion.merge import check_full, check_merge, sums
 from tunesmith_trainer.conversion.model_folder import intended_template, model_folder
-from tunesmith_trainer.conversion.weights import check_agreement, load_model
+from tunesmith_trainer.conversion.weights import EXACT, check_agreement, check_exact, check_rounding, load_model
 from tunesmith_trainer.llama.converter import convert, model_conversion
 from tunesmith_trainer.llama.gguf_file import read_gguf
 from tunesmith_trainer.llama.server import Serving, serve
@@ -136,6 +138,8 @@ def test_an_adapter_that_was_not_merged_is_seen_in_what_the_model_predicts(made:
 
     with pytest.raises(StageFailure, match="does not predict") as merge:
         check_agreement(effect, effect)
+    with pytest.raises(StageFailure, match="rounding the merged weights"):
+        check_rounding(effect, effect)
     with open_model(tools, made.base_gguf / "model.gguf") as model, pytest.raises(StageFailure, match="KL divergence"):
         verify_logits(model, made.base_gguf / "model.gguf", made.rows, made.tuned_logits)
 
@@ -150,6 +154,46 @@ def test_a_weak_adapter_that_was_not_merged_is_seen_too() -> None:
     with pytest.raises(StageFailure, match="the adapter's own effect"):
         check_agreement(effect, effect)
     check_agreement(Agreement(300, 0.995, 0.0001, 0.01), effect)
+
+
+def test_a_short_training_is_rounded_and_right() -> None:
+    """Measured with 40 rows and 10 steps: rounding alone makes 0.0133 of an effect of 0.27, right in every bit."""
+    check_rounding(Agreement(295, 0.917, 0.014, 0.9), Agreement(295, 0.6, 0.27, 5.0))
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        pytest.param(
+            lambda name, made: made() if "layers.2.mlp.down_proj" not in name else made() * 0, id="one left out"
+        ),
+        pytest.param(lambda name, made: made() * (2.0 if "layers.5.mlp.up_proj" in name else 1.0), id="one doubled"),
+        pytest.param(lambda _, made: made() * 1.01, id="all off by a hundredth"),
+        pytest.param(lambda _, made: made() * 0, id="none added"),
+    ],
+)
+def test_sums_that_are_a_little_wrong_are_seen_before_any_rounding(
+    mistake: Callable[[str], float], made: Converted
+) -> None:
+    """What rounding to bfloat16 hides: measured 3e-8 for the right sums, 6e-6 for all of them 1 % too large."""
+    model, row = load_model(made.base), made.rows[0]
+    with sums(made.adapter) as added:
+        assert added is not None
+        right = logits(model, row, added)
+        wrong = logits(model, row, {name: partial(_times, mistake(name), one) for name, one in added.items()})
+    from peft import PeftModel
+
+    apart = logits(PeftModel.from_pretrained(model, str(made.adapter)), row)
+
+    check_exact(compare([(apart, right)]))
+    found = compare([(apart, wrong)])
+    with pytest.raises(StageFailure, match="before any rounding"):
+        check_exact(found)
+    assert found.mean_kl > BY_FAR * EXACT.mean_kl
+
+
+def _times(factor: float, made: Callable[[], Any]) -> Any:
+    return made() * factor
 
 
 def test_rounding_that_turns_a_few_likeliest_tokens_refuses_no_merge() -> None:

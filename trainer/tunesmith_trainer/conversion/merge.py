@@ -7,8 +7,10 @@ memory of one tensor, by the arithmetic of `lora`.
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -98,6 +100,20 @@ def check_merge(base: Path, adapter: Path, result: Path) -> MergeFigures:
         _refuse("merging has changed no weight at all: the adapter adds nothing")
     targeted = None if peculiar else len(modules)
     return MergeFigures(len(before.names), changed, targeted, rounded_away, largest, tuple(peculiar))
+
+
+@contextmanager
+def sums(adapter: Path) -> "Iterator[dict[str, Callable[[], torch.Tensor]] | None]":
+    """What a plain LoRA adapter adds to which weight of the base, in float32, each made when it is called.
+
+    None for an adapter that is more than that. Raises MergeInvalid where it is no whole adapter.
+    """
+    config = adapter_config(adapter)
+    with _Weights(adapter / WEIGHTS) as deltas:
+        if peculiarities(config, deltas.names):
+            yield None
+        else:
+            yield {module.tensor: partial(_delta, module, deltas) for module in _modules(config, deltas)}
 
 
 def check_full(base: Path, result: Path) -> MergeFigures:
