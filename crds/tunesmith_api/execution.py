@@ -6,7 +6,8 @@ from tunesmith_api.effective import resolve_settings
 from tunesmith_api.placement import quantity_number
 from tunesmith_api.resolved import Resolved
 from tunesmith_api.schema import Api
-from tunesmith_api.spec import Dataset, Evaluation, JobSpec, Model, Training
+from tunesmith_api.spec import Dataset, Evaluation, JobSpec, Model, Store, Training
+from tunesmith_api.stages import StoreLocation
 
 
 class TrainExecution(Api):
@@ -36,6 +37,18 @@ def train_execution(training: Training, *, use_gpu: bool) -> TrainExecution:
         gpu_required=gpu is not None,
         gpu_product=gpu and gpu.product,
         gpu_memory_bytes=int(quantity_number(gpu.memory)) if gpu and gpu.memory else None,
+    )
+
+
+def location_of(store: Store, namespace: str) -> StoreLocation:
+    """Where a manifest's store is, for stages."""
+    return StoreLocation(
+        uri=store.uri,
+        endpoint=store.endpoint,
+        region=store.region,
+        secret=None if store.secret_ref is None else store.secret_ref.name,
+        ca_secret=None if store.ca_secret_ref is None else store.ca_secret_ref.name,
+        namespace=namespace,
     )
 
 

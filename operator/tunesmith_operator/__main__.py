@@ -18,7 +18,6 @@ from tunesmith_operator.fold import Rules
 from tunesmith_operator.kube import JOBS, OBJECTS, PODS, Kube
 from tunesmith_operator.loop import Operator
 from tunesmith_operator.names import JOB_LABEL
-from tunesmith_operator.refusing import refusal
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.turns import Turns
 
@@ -46,13 +45,7 @@ async def operate(settings: OperatorSettings, namespaces: tuple[str, ...]) -> No
     await config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = _WORKERS + _MORE_CONNECTIONS
     async with ApiClient(configuration) as client:
-        rules = Rules(
-            job=Builder(settings).job,
-            refusal=lambda spec: refusal(spec, settings),
-            quantizations_at_once=settings.quantizations_at_once,
-            image_patience=settings.image_patience,
-            keep_jobs=settings.keep_jobs,
-        )
+        rules = Rules(settings, Builder(settings).job)
         operator = Operator(Cache(), Turns(), Kube(client), rules)
         await fill(operator, namespaces)
         workers = [asyncio.create_task(operator.work()) for _ in range(_WORKERS)]

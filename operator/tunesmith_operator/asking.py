@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tunesmith_api.execution import train_execution
+from tunesmith_api.execution import location_of, train_execution
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import JobReference, Stage, StageRequest, StoreLocation
@@ -36,14 +36,7 @@ def store_of(spec: JobSpec, namespace: str, settings: OperatorSettings) -> Store
     store = spec.store or settings.store
     if store is None:
         raise ValueError("the job names no store and the operator has no default one: set spec.store")
-    return StoreLocation(
-        uri=store.uri,
-        endpoint=store.endpoint,
-        region=store.region,
-        secret=None if store.secret_ref is None else store.secret_ref.name,
-        ca_secret=None if store.ca_secret_ref is None else store.ca_secret_ref.name,
-        namespace=namespace,
-    )
+    return location_of(store, namespace)
 
 
 def _execution(spec: JobSpec, stage: Stage) -> dict[str, Any]:

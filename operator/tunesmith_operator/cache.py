@@ -42,11 +42,11 @@ class Cache:
         seen = excerpt_of(body)
         key = (seen.namespace, seen.name)
         known = self.objects.get(key)
-        if known is not None and known.version >= seen.version and not gone:
-            return None
         if gone:
             if known is not None and known.uid == seen.uid:
                 del self.objects[key]
+            return None
+        if known is not None and known.version >= seen.version:
             return None
         self.objects[key] = seen
         return key
@@ -101,7 +101,6 @@ class Cache:
             namespace=seen.namespace,
             uid=seen.uid,
             generation=seen.generation,
-            created=seen.created,
             now=now,
             spec=JobSpec.model_validate_json(seen.spec),
             status=JobStatus.model_validate_json(seen.status),

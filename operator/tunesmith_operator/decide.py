@@ -13,8 +13,9 @@ from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, StageState
 from tunesmith_operator.course import Course
-from tunesmith_operator.fold import Folded, Rules, fold, names_of
+from tunesmith_operator.fold import Folded, Rules, done, fold
 from tunesmith_operator.outcome import Outcome, deadline, outcome_of, refused
+from tunesmith_operator.refusing import refusal
 from tunesmith_operator.waiting import patience_ends
 from tunesmith_operator.world import JobState, StageJob, World
 
@@ -56,7 +57,7 @@ def decide(world: World, rules: Rules) -> Decision:
     """The next actions and the status of a job."""
     if world.deleting:
         return Decision((), world.status)
-    failure = rules.refusal(world.spec)
+    failure = refusal(world.spec, rules.settings)
     if failure is not None:
         return Decision((), refused(world, failure))
     folded = fold(world, rules)
@@ -70,10 +71,10 @@ def decide(world: World, rules: Rules) -> Decision:
 
 def _creations(world: World, folded: Folded, rules: Rules) -> Iterator[CreateJob]:
     """The Jobs of all stages that may start; a name that is still taken, by whomever, is waited for."""
-    course, done = folded.course, names_of(folded.status.stages, StageState.DONE)
+    course, ended = folded.course, done(folded.status.stages)
     taken = {stage.name for stage in course.plan.stages if course.job_name_of(stage) in world.jobs}
-    free = rules.quantizations_at_once - _quantizing(world, course)
-    for stage in course.startable(done, taken):
+    free = rules.settings.quantizations_at_once - _quantizing(world, course)
+    for stage in course.startable(ended, taken):
         status = folded.stage(stage.name)
         if status.state is not StageState.WAITING:
             continue
@@ -91,7 +92,7 @@ def _quantizing(world: World, course: Course) -> int:
 
 def _deletions(world: World, folded: Folded, outcome: Outcome, rules: Rules) -> Iterator[DeleteJob]:
     planned = {folded.course.job_name_of(stage): stage for stage in folded.course.plan.stages}
-    kept = outcome.status.finished is None or world.now < outcome.status.finished + rules.keep_jobs
+    kept = outcome.status.finished is None or world.now < outcome.status.finished + rules.settings.keep_jobs
     for job in world.own_jobs:
         if job.deleting:
             continue
@@ -133,9 +134,9 @@ def _again(world: World, outcome: Outcome, rules: Rules) -> datetime | None:
     """The next moment at which time alone changes the decision."""
     status, lives = outcome.status, world.spec.ttl_seconds_after_finished
     moments = [deadline(world, status) if status.finished is None else None]
-    moments += [patience_ends(job, rules.image_patience) for job in world.own_jobs if not job.ended]
+    moments += [patience_ends(job, rules.settings.image_patience) for job in world.own_jobs if not job.ended]
     if status.finished is not None and world.own_jobs:
-        moments.append(status.finished + rules.keep_jobs)
+        moments.append(status.finished + rules.settings.keep_jobs)
     if status.finished is not None and lives is not None:
         moments.append(status.finished + timedelta(seconds=lives))
     return min((moment for moment in moments if moment is not None and moment > world.now), default=None)

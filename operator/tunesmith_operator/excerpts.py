@@ -30,7 +30,6 @@ class Excerpt:
     uid: str
     version: int
     generation: int
-    created: datetime
     retry: str
     deleting: bool
     spec: bytes
@@ -46,7 +45,6 @@ def excerpt_of(body: Mapping[str, Any]) -> Excerpt:
         uid=meta["uid"],
         version=version_of(body),
         generation=int(meta.get("generation", 1)),
-        created=_time(meta.get("creationTimestamp")) or _EPOCH,
         retry=(meta.get("annotations") or {}).get(RETRY_ANNOTATION, ""),
         deleting="deletionTimestamp" in meta,
         spec=json.dumps(body.get("spec") or {}).encode(),
@@ -100,9 +98,6 @@ def pod_of(body: Mapping[str, Any]) -> StagePod:
         name=meta["name"],
         uid=meta["uid"],
         created=_time(meta.get("creationTimestamp")) or _EPOCH,
-        phase=status.get("phase", ""),
-        deleting="deletionTimestamp" in meta,
-        node=(body.get("spec") or {}).get("nodeName", ""),
         waiting=(waiting.get("reason", ""), waiting.get("message", "")) if waiting else None,
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
         disrupted=disrupted.get("reason", "") if disrupted.get("status") == "True" else "",

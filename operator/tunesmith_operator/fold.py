@@ -7,19 +7,18 @@ the status, so that no crash in between loses why.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.resolved import whole
 from tunesmith_api.schedule import maker
-from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 from tunesmith_operator.course import Course, course_of
 from tunesmith_operator.failure_of_job import failure_of_job, result_of
 from tunesmith_operator.names import TEMPLATE_ANNOTATION
+from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.waiting import hopeless, waiting_for
 from tunesmith_operator.world import JobState, StageJob, World
 
@@ -33,16 +32,10 @@ JobOf = Callable[[World, Course, PlannedStage, StageStatus], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the operator's settings say of deciding.
+    """What decisions go by: the operator's settings, and the Job that a stage is wanted to run in now."""
 
-    `job` is the Job that a stage is wanted to run in now, `refusal` why a job cannot run in a cluster at all.
-    """
-
+    settings: OperatorSettings
     job: JobOf
-    refusal: Callable[[JobSpec], Failure | None]
-    quantizations_at_once: int = 2
-    image_patience: timedelta = timedelta(minutes=5)
-    keep_jobs: timedelta = timedelta(hours=24)
 
     def template(self, world: World, course: Course, stage: PlannedStage, status: StageStatus) -> str:
         """The digest of the template that is wanted now."""
@@ -111,7 +104,7 @@ def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, kno
 
 def _under_way(world: World, rules: Rules, planned: PlannedStage, known: StageStatus, job: StageJob) -> StageStatus:
     """Running, or waiting for something, or given up where that will not come."""
-    given_up = hopeless(job, planned.stage, world.now, rules.image_patience)
+    given_up = hopeless(job, planned.stage, world.now, rules.settings.image_patience)
     if given_up is not None:
         return _with_failure(known, planned, given_up, job)
     message = waiting_for(job)
@@ -183,7 +176,7 @@ def _present(course: Course, stages: dict[str, StageStatus], world: World) -> di
     """Stages whose artifacts prepare has found in the store are done, without a Job, unless they were begun anew."""
     prepared = stages[Stage.PREPARE].result
     found = () if prepared is None else prepared.figures.get(PRESENT, ())
-    done = dict(stages)
+    with_present = dict(stages)
     for planned in course.plan.stages:
         known = stages[planned.name]
         untouched = known.state is StageState.WAITING and known.turn == 0
@@ -191,8 +184,8 @@ def _present(course: Course, stages: dict[str, StageStatus], world: World) -> di
         if planned.stage in _SKIPPED and planned.name in found and untouched and not begun:
             result = StageResult(stage=planned.stage, reused=True)
             update = {"state": StageState.DONE, "result": result, "keys": planned.recorded_keys(), "message": ""}
-            done[planned.name] = known.model_copy(update=update)
-    return done
+            with_present[planned.name] = known.model_copy(update=update)
+    return with_present
 
 
 def _mended(course: Course, stages: dict[str, StageStatus]) -> dict[str, StageStatus]:
@@ -255,6 +248,6 @@ def _pinned(world: World, status: JobStatus) -> JobStatus:
     return status.model_copy(update={"stages": (told, *status.stages[1:]), "resolved": resolved.to_json_dict()})
 
 
-def names_of(stages: Iterable[StageStatus], state: StageState) -> set[str]:
-    """The stages that stand there."""
-    return {stage.name for stage in stages if stage.state is state}
+def done(stages: Iterable[StageStatus]) -> set[str]:
+    """The names of those that are."""
+    return {stage.name for stage in stages if stage.state is StageState.DONE}

@@ -44,9 +44,6 @@ class StagePod:
     name: str
     uid: str
     created: datetime
-    phase: str
-    deleting: bool = False
-    node: str = ""
     waiting: tuple[str, str] | None = None
     unschedulable: str = ""
     disrupted: str = ""
@@ -103,7 +100,6 @@ class World:
     namespace: str
     uid: str
     generation: int
-    created: datetime
     now: datetime
     spec: JobSpec
     status: JobStatus

@@ -33,13 +33,12 @@ _CONTROLLERS = "job-controller,garbage-collector-controller,namespace-controller
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """A running API server: its address, an administrator's token, its authority, a kubeconfig, where its log is."""
+    """A running API server: its address, an administrator's token, its authority, a kubeconfig."""
 
     url: str
     token: str
     authority: Path
     kubeconfig: Path
-    audit: Path
     client: httpx.Client = field(repr=False)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
@@ -85,14 +84,14 @@ def _build(work: Path) -> Path:
 
 
 @contextmanager
-def control_plane(work: Path, audit_policy: str = "Metadata") -> Iterator[ControlPlane]:
+def control_plane(work: Path) -> Iterator[ControlPlane]:
     """The servers, with the CRD installed."""
     work.mkdir(parents=True, exist_ok=True)
     binary = kubernetes_binary()
     secure, client_port, peer_port = free_ports(3)
     processes: list[subprocess.Popen[bytes]] = []
     etcd = f"http://127.0.0.1:{client_port}"
-    plane = _files(work, f"https://127.0.0.1:{secure}", audit_policy)
+    plane = _files(work, f"https://127.0.0.1:{secure}")
     commands = {
         "etcd": ["etcd", "--data-dir", work / "etcd", "--unsafe-no-fsync", "--log-level=warn",
                  f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
@@ -103,7 +102,6 @@ def control_plane(work: Path, audit_policy: str = "Metadata") -> Iterator[Contro
                       "--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.test",
                       f"--service-account-key-file={work / 'sa.pub'}",
                       f"--service-account-signing-key-file={work / 'sa.key'}",
-                      f"--audit-policy-file={work / 'audit.yaml'}", f"--audit-log-path={plane.audit}",
                       "--disable-admission-plugins=ServiceAccount"],
         "controllers": ["kube-controller-manager", f"--kubeconfig={plane.kubeconfig}", "--leader-elect=false",
                         f"--controllers={_CONTROLLERS}", "--kube-api-qps=300", "--kube-api-burst=300",
@@ -125,7 +123,7 @@ def control_plane(work: Path, audit_policy: str = "Metadata") -> Iterator[Contro
             process.wait()
 
 
-def _files(work: Path, url: str, audit_policy: str) -> ControlPlane:
+def _files(work: Path, url: str) -> ControlPlane:
     token = secrets.token_urlsafe(16)
     (work / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
     (work / "pki").mkdir()
@@ -136,8 +134,6 @@ def _files(work: Path, url: str, audit_policy: str) -> ControlPlane:
     # The API server's own names for its pair, which it takes if they are there.
     authority = work / "pki" / "apiserver.crt"
     run_to_end([*command, "-keyout", str(work / "pki" / "apiserver.key"), "-out", str(authority)])
-    policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": audit_policy}]}
-    (work / "audit.yaml").write_text(yaml.safe_dump(policy | {"omitStages": ["RequestReceived"]}))
     kubeconfig = work / "kubeconfig"
     kubeconfig.write_text(
         yaml.safe_dump(
@@ -153,7 +149,7 @@ def _files(work: Path, url: str, audit_policy: str) -> ControlPlane:
     )
     headers = {"Authorization": f"Bearer {token}"}
     client = httpx.Client(base_url=url, headers=headers, verify=str(authority), timeout=30, trust_env=False)
-    return ControlPlane(url, token, authority, kubeconfig, work / "audit.log", client)
+    return ControlPlane(url, token, authority, kubeconfig, client)
 
 
 def _started(name: str, command: list[Path | str], work: Path) -> "subprocess.Popen[bytes]":

@@ -22,7 +22,6 @@ from tunesmith_operator.building import Builder
 from tunesmith_operator.decide import Action, CreateJob, Decision, DeleteJob, decide
 from tunesmith_operator.excerpts import stage_job_of
 from tunesmith_operator.fold import Rules
-from tunesmith_operator.refusing import refusal
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.world import Ended, JobState, StageJob, StagePod, World
 
@@ -34,7 +33,7 @@ class Conflict(Exception):
 
 
 SETTINGS = OperatorSettings.model_validate({"store": {"uri": "s3://bucket"}})
-RULES = Rules(job=Builder(SETTINGS).job, refusal=lambda spec: refusal(spec, SETTINGS))
+RULES = Rules(SETTINGS, Builder(SETTINGS).job)
 # What a laptop alone has, a cluster refuses.
 ROWS = [{"source": "s3://bucket/rows.jsonl"}]
 
@@ -67,7 +66,6 @@ class Cluster:
             namespace="team",
             uid="uid-of-the-job",
             generation=self.generation,
-            created=NOON,
             now=self.now,
             spec=self.spec,
             status=self.status,
@@ -122,7 +120,7 @@ class Cluster:
     def start(self, name: str) -> None:
         """The Job's pod begins to work."""
         job = self.jobs[name]
-        pod = StagePod(name=f"{name}-pod", uid=job.uid, created=self.now, phase="Running", started=self.now)
+        pod = StagePod(name=f"{name}-pod", uid=job.uid, created=self.now, started=self.now)
         self.jobs[name] = replace(job, state=JobState.RUNNING, started=self.now, pods=(pod,))
 
     def complete(self, name: str, message: str | None = None) -> None:
@@ -152,7 +150,7 @@ class Cluster:
 
     def _end(self, name: str, ended: Ended, state: JobState) -> None:
         job = self.jobs[name]
-        pod = StagePod(name=f"{name}-pod", uid=job.uid, created=job.created, phase="", started=self.now, ended=ended)
+        pod = StagePod(name=f"{name}-pod", uid=job.uid, created=job.created, started=self.now, ended=ended)
         self.jobs[name] = replace(job, state=state, started=self.now, finished=self.now, pods=(pod,))
 
 

@@ -15,7 +15,6 @@ from tunesmith_api.status import Phase, StageState
 from tunesmith_operator.building import Builder
 from tunesmith_operator.decide import CreateJob, DeleteObject, decide
 from tunesmith_operator.fold import Rules
-from tunesmith_operator.refusing import refusal
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.world import JobState, StagePod
 
@@ -96,7 +95,7 @@ def test_quantizations_run_side_by_side_up_to_the_limit() -> None:
     one_pass(cluster)
 
     live = [job.stage for job in cluster.jobs.values() if not job.ended and job.stage.startswith("quantize")]
-    assert len(live) == RULES.quantizations_at_once
+    assert len(live) == SETTINGS.quantizations_at_once
 
 
 def test_a_failed_stage_fails_the_job_once_nothing_runs_any_more(cluster: Cluster) -> None:
@@ -146,7 +145,7 @@ def test_a_stage_that_ran_out_of_memory_is_begun_anew_with_more(cluster: Cluster
 def test_an_upgrade_with_new_images_begins_nothing_anew(cluster: Cluster) -> None:
     """Another template for all: what has failed for memory waits for a person as before."""
     newer = OperatorSettings.model_validate(SETTINGS.model_dump() | {"images": {"trainer": "another"}})
-    upgraded = Rules(job=Builder(newer).job, refusal=RULES.refusal)
+    upgraded = Rules(newer, Builder(newer).job)
     until(cluster, "train")
     cluster.kill(job_of(cluster, "train"))
     settle(cluster)
@@ -249,13 +248,13 @@ def test_an_image_that_cannot_be_pulled_is_waited_for_with_patience(cluster: Clu
     one_pass(cluster)
     name = job_of(cluster, "prepare")
     pulling = ("ImagePullBackOff", "not found")
-    pod = StagePod(name="pod", uid="u", created=cluster.now, phase="Pending", waiting=pulling)
+    pod = StagePod(name="pod", uid="u", created=cluster.now, waiting=pulling)
     cluster.jobs[name] = replace(cluster.jobs[name], pods=(pod,))
     decision = one_pass(cluster)
     assert "ImagePullBackOff: not found" in cluster.status.message
-    assert decision.again == cluster.now + RULES.image_patience
+    assert decision.again == cluster.now + SETTINGS.image_patience
 
-    cluster.now += RULES.image_patience
+    cluster.now += SETTINGS.image_patience
     one_pass(cluster)
     one_pass(cluster)
     cluster.collect()
@@ -280,7 +279,7 @@ def test_jobs_are_kept_for_a_day_and_none_is_made_again(cluster: Cluster) -> Non
     """The status is the record; what is gone is not missed."""
     settle(cluster)
     made = dict(cluster.created)
-    cluster.now += RULES.keep_jobs
+    cluster.now += SETTINGS.keep_jobs
     status = settle(cluster)
 
     assert (status.phase, cluster.jobs, cluster.created) == (Phase.COMPLETE, {}, made)
@@ -353,7 +352,7 @@ def test_a_job_of_an_earlier_object_is_waited_for(cluster: Cluster) -> None:
 def test_what_only_a_laptop_has_ends_the_job_in_the_first_pass(change: dict[str, object], said: str) -> None:
     """Contract 7; an edit of what may be edited, or a default store, lets it begin."""
     cluster = Cluster(spec=a_spec(**({"datasets": [{"source": "s3://a/b.jsonl"}]} | change)))
-    rules = Rules(job=RULES.job, refusal=lambda spec: refusal(spec, OperatorSettings()))
+    rules = Rules(OperatorSettings(), RULES.job)
 
     assert one_pass(cluster, rules=rules).actions == ()
     assert (cluster.status.phase, cluster.status.failure.failure) == (Phase.FAILED, FailureClass.SPEC_INVALID)

@@ -22,7 +22,7 @@ from tunesmith.store import Artifacts, open_store
 from tunesmith.store.address import absolute_address
 from tunesmith.store.runs import new_run, refresh_run
 from tunesmith_api.effective import resolve_settings
-from tunesmith_api.execution import Reach, prepare_execution, train_execution
+from tunesmith_api.execution import Reach, location_of, prepare_execution, train_execution
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.needs import space_of
 from tunesmith_api.plan import Plan, PlannedStage, make_plan
@@ -96,14 +96,8 @@ def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
     if wanted.store is not None or store is None:
         uri = absolute_address(wanted.store, Path.cwd()) if wanted.store else str(cache_dir() / "store")
         return StoreLocation(uri=uri, namespace=namespace)
-    return StoreLocation(
-        uri=absolute_address(store.uri, wanted.manifest.folder),
-        endpoint=store.endpoint,
-        region=store.region,
-        secret=None if store.secret_ref is None else store.secret_ref.name,
-        ca_secret=None if store.ca_secret_ref is None else store.ca_secret_ref.name,
-        namespace=namespace,
-    )
+    uri = absolute_address(store.uri, wanted.manifest.folder)
+    return location_of(store, namespace).model_copy(update={"uri": uri})
 
 
 def source_access(manifest: ManifestText, location: StoreLocation) -> Access:
