@@ -1,0 +1,95 @@
+"""What the operator keeps of events, and whose turn it is then."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from support.small_cluster import NOON
+from tunesmith_operator.cache import Cache
+from tunesmith_operator.names import JOB_LABEL, STAGE_LABEL
+from tunesmith_operator.turns import Turns
+from tunesmith_operator.world import JobState
+
+KEY = ("team", "bot")
+SPEC = {"model": {"source": "hf://org/model"}, "datasets": [{"source": "s3://a/b.jsonl"}]}
+
+
+def a_body(name: str, version: int, **more: Any) -> dict[str, Any]:
+    """An object as the API server sends it; `owner` is the UID in its controller reference."""
+    meta = {"name": name, "namespace": "team", "uid": more.pop("uid", name), "resourceVersion": str(version)}
+    meta |= {"creationTimestamp": "2026-11-27T12:00:00Z", "labels": {JOB_LABEL: "bot", STAGE_LABEL: "train"}}
+    owner = more.pop("owner", None)
+    meta["ownerReferences"] = [{"controller": True, "uid": owner}] if owner else []
+    return {"metadata": meta} | more
+
+
+def filled() -> Cache:
+    """A job, its Job and its pod."""
+    cache = Cache()
+    cache.see_object(a_body("bot", 1, spec=SPEC))
+    cache.see_job(a_body("bot-train-0", 2, owner="bot"))
+    cache.see_pod(a_body("bot-train-0-x", 3, owner="bot-train-0"))
+    return cache
+
+
+def test_a_world_is_put_together_from_all_that_belongs_to_a_job() -> None:
+    """Jobs by the label, pods by the Job's UID."""
+    world = filled().world(KEY, NOON)
+
+    assert world is not None
+    (job,) = world.own_jobs
+    assert (job.name, job.stage, job.state, len(job.pods)) == ("bot-train-0", "train", JobState.PENDING, 1)
+
+
+def test_an_event_that_is_not_newer_gives_nobody_a_turn() -> None:
+    """Replayed after a reconnect, or older than the answer to an own write."""
+    cache = filled()
+
+    assert cache.see_object(a_body("bot", 1, spec=SPEC)) is None
+    assert cache.see_job(a_body("bot-train-0", 1, owner="bot")) is None
+    assert cache.see_pod(a_body("bot-train-0-x", 3, owner="bot-train-0")) is None
+    assert cache.see_job(a_body("bot-train-0", 9, owner="bot")) == KEY
+
+
+def test_what_is_gone_is_gone_unless_another_has_its_name() -> None:
+    """A late DELETED of the one before does not take the one that is there."""
+    cache = filled()
+    cache.see_job(a_body("bot-train-0", 5, uid="another", owner="bot"))
+    cache.see_job(a_body("bot-train-0", 4, owner="bot"), gone=True)
+    assert cache.has_jobs(KEY)
+    cache.see_job(a_body("bot-train-0", 6, uid="another", owner="bot"), gone=True)
+    assert not cache.has_jobs(KEY)
+    cache.see_object(a_body("bot", 7), gone=True)
+    assert cache.world(KEY, NOON) is None
+
+
+def test_a_job_waits_once_and_new_ones_go_first() -> None:
+    """What changes while it is in work gives it one more turn, however often it changes."""
+
+    async def order() -> list[str]:
+        turns = Turns()
+        for name in ("a", "b", "a"):
+            turns.add(("team", name))
+        turns.add(("team", "new"), first=True)
+        taken = [await turns.take() for _ in range(3)]
+        turns.add(taken[1])
+        turns.add(taken[1])
+        assert len(turns) == 1
+        turns.done(taken[1])
+        again = await turns.take()
+        return [name for _, name in (*taken, again)]
+
+    assert asyncio.run(order()) == ["new", "a", "b", "a"]
+
+
+def test_the_earliest_alarm_rings() -> None:
+    """A later one for the same job gives way; time alone then brings its turn."""
+
+    async def rung() -> str:
+        turns, now = Turns(), datetime.now(UTC)
+        turns.add_at(KEY, now + timedelta(hours=1), now)
+        turns.add_at(KEY, now, now)
+        turns.add_at(KEY, now + timedelta(hours=2), now)
+        return (await turns.take())[1]
+
+    assert asyncio.run(asyncio.wait_for(rung(), 60)) == "bot"
