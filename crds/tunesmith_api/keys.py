@@ -14,7 +14,7 @@ RECIPES: Mapping[Kind, int] = {
     Kind.BASE: 1,
     Kind.DATASET: 4,
     Kind.ADAPTER: 2,
-    Kind.GGUF: 2,
+    Kind.GGUF: 3,
     Kind.BASE_GGUF: 1,
     Kind.IMATRIX: 1,
     Kind.LOGITS: 2,

@@ -27,7 +27,14 @@ from tunesmith.llama_cpp import Tools, find_tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.conversion.merge import check_full, check_merge, sums
 from tunesmith_trainer.conversion.model_folder import intended_template, model_folder
-from tunesmith_trainer.conversion.weights import EXACT, check_agreement, check_exact, check_rounding, load_model
+from tunesmith_trainer.conversion.weights import (
+    EXACT,
+    check_agreement,
+    check_exact,
+    check_rounding,
+    load_model,
+    logits_without,
+)
 from tunesmith_trainer.llama.converter import convert, model_conversion
 from tunesmith_trainer.llama.gguf_file import read_gguf
 from tunesmith_trainer.llama.server import Serving, serve
@@ -241,13 +248,15 @@ def test_full_training_that_changed_nothing_is_refused(made: Converted) -> None:
 
 
 def test_an_adapter_gguf_of_another_scale_is_refused(made: Converted, tools: Tools, tmp_path: Path) -> None:
-    """The merged model less half of the adapter is not the base."""
+    """The merged model less half of the adapter is another one; less all of it, it agrees, though it is rounded."""
     wrong = set_scalar(made.gguf / "adapter.gguf", tmp_path / "adapter.gguf", "adapter.lora.alpha", 8.0)
+    rows = made.rows[:2]
+    without = list(logits_without(load_model(made.source), made.adapter, rows))
 
     with open_model(tools, made.gguf / "model.gguf") as model:
-        verify_adapter(model, made.gguf / "adapter.gguf", made.rows, made.base_logits)
-        with pytest.raises(StageFailure, match="less the adapter is not the base") as failure:
-            verify_adapter(model, wrong, made.rows, made.base_logits)
+        verify_adapter(model, made.gguf / "adapter.gguf", rows, without)
+        with pytest.raises(StageFailure, match=r"less the adapter is another one: .*KL divergence") as failure:
+            verify_adapter(model, wrong, rows, without)
 
     assert failure.value.failure is FailureClass.CONVERSION_INVALID
 

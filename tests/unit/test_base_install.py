@@ -14,7 +14,7 @@ from support.llama_cpp_folders import a_chatting_server, a_tools_folder
 from support.runs import Ran
 from support.tiny_sources import write_sources
 
-TRAINER = "pip install 'tunesmith[trainer]'"
+TRAINER = "pip install '.[trainer]' in Tunesmith's source folder"
 FILE = {"name": "j-Q8_0.gguf", "type": "Q8_0", "bytes": 10**6, "figures": {}, "published": True}
 REPORT = {"job": "j", "verdict": "Passed", "files": [FILE | {"verdict": "Passed", "gates": []}]}
 
@@ -78,7 +78,7 @@ def test_doctor_names_what_each_extra_would_bring(python: Path, folder: Path) ->
     assert (found.code, found.stderr) == (1, "")
     lines = [line.strip() for line in found.stdout.splitlines()]
     assert "ok       packages for the command line: " in found.stdout
-    assert lines.count("pip install 'tunesmith[gguf]'") == lines.count(TRAINER) == 1
+    assert lines.count("pip install '.[gguf]' in Tunesmith's source folder") == lines.count(TRAINER) == 1
 
 
 def test_chat_needs_only_llama_cpp_s_tools(python: Path, folder: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_package_that_is_missing_is_named_with_its_cure() -> None:
     found = classified(ModuleNotFoundError("No module named 'torch'", name="torch"))
 
     assert "torch" in found.message
-    assert "pip install 'tunesmith[trainer]'" in found.hint
+    assert "pip install '.[trainer]' in Tunesmith's source folder" in found.hint
 
 
 def test_a_signal_while_a_tokenizer_is_read_is_no_fault_of_the_tokenizer(

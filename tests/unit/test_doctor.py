@@ -66,7 +66,7 @@ def test_a_package_that_is_absent_or_too_old_is_named_with_the_cure() -> None:
 
     assert finding.verdict is Verdict.MISSING
     assert finding.detail == "asked for: torch>=2.13 (2.9.1), trl>=1.15 (absent)"
-    assert finding.hint == "pip install 'tunesmith[trainer]'"
+    assert finding.hint == "pip install '.[trainer]' in Tunesmith's source folder"
     assert finding.facts == {"torch": "2.9.1", "trl": None, "peft": "0.21.2"}
 
 

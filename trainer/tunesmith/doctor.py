@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 from tunesmith.cache import cache_dir
 from tunesmith.cores import usable_cores
+from tunesmith.extras import install_command
 from tunesmith.gpu import nvidia_smi
 from tunesmith.llama_cpp.build import absent_prerequisites
 from tunesmith.llama_cpp.find import BUILD_COMMAND, Candidate, candidates
@@ -127,8 +128,7 @@ def package_finding(extra: str, requirements: Iterable[Requirement], installed: 
     subject = f"packages for {EXTRAS[extra]}"
     if not wrong:
         return Finding(subject, Verdict.OK, f"{len(versions)} packages as asked for", facts=versions)
-    name = f"tunesmith[{extra}]" if extra else "tunesmith"
-    return Finding(subject, Verdict.MISSING, f"asked for: {', '.join(wrong)}", f"pip install '{name}'", versions)
+    return Finding(subject, Verdict.MISSING, f"asked for: {', '.join(wrong)}", install_command(extra), versions)
 
 
 def _bare(requirement: Requirement) -> Requirement:

@@ -3,6 +3,7 @@
 import errno
 import logging
 
+from tunesmith.extras import install_command
 from tunesmith_api.failures import FailureClass, StageFailure
 
 log = logging.getLogger(__name__)
@@ -44,5 +45,5 @@ def _interruption_behind(error: BaseException | None) -> StageFailure | None:
 
 def _package_missing(error: ImportError) -> StageFailure:
     """The base install has the command line and none of the heavy packages (docs/installation.md)."""
-    hint = "Install what training and measuring need: pip install 'tunesmith[trainer]'"
+    hint = f"Install what training and measuring need: {install_command('trainer')}"
     return StageFailure(FailureClass.TOOLS_MISSING, f"the Python package {error.name} is missing or broken here", hint)

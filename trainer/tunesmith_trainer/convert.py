@@ -18,7 +18,7 @@ from tunesmith_trainer.conversion.adapter_folder import why_not
 from tunesmith_trainer.conversion.merge import is_adapter
 from tunesmith_trainer.conversion.model_folder import intended_template
 from tunesmith_trainer.conversion.task import Task, dataset_figures, few_of, own_rows, read_dataset_probes, read_task
-from tunesmith_trainer.conversion.weights import Tuned, load_model, merge_figures, tuned_model
+from tunesmith_trainer.conversion.weights import Tuned, load_model, logits_without, merge_figures, tuned_model
 from tunesmith_trainer.conversion.write import ADAPTER, MODEL, write_base, write_tuned
 from tunesmith_trainer.data.texts import general_text
 from tunesmith_trainer.figures_file import write_figures
@@ -132,13 +132,14 @@ def _evaluated(
 
 
 def _adapter(task: Task, tuned: Tuned, rows: list[list[int]], folder: Path) -> dict[str, Any]:
-    if tuned.apart is None:
+    if task.adapter is None:
         return {"made": False, "reason": "there is no adapter"}
     task.go_on(0.9)
     with open_model(task.tools, folder / MODEL) as model:
-        agreement = verify_adapter(model, folder / ADAPTER, few_of(rows), tuned.apart.base)
+        few = few_of(rows)
+        agreement = verify_adapter(model, folder / ADAPTER, few, logits_without(tuned.model, task.adapter, few))
     size = (folder / ADAPTER).stat().st_size
-    return {"made": True, "bytes": size, "logits": agreement_figures(*agreement)}
+    return {"made": True, "bytes": size, "logits": agreement_figures(agreement)}
 
 
 def _why_no_adapter(task: Task) -> str | None:

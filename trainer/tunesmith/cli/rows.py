@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunesmith.extras import install_command
 from tunesmith.problems import Path as Field
 from tunesmith.problems import spell
 from tunesmith.resolve import Fetched
@@ -115,7 +116,7 @@ def _check(sources: Path, settings: Path, *flags: str) -> dict[str, object]:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         if missing := re.fullmatch(r"ModuleNotFoundError: No module named '([\w.]+)'", last[0]):
             message = f"the rows cannot be checked without the Python package {missing[1]}"
-            hint = "Install it: pip install 'tunesmith[trainer]'"
+            hint = f"Install it: {install_command('trainer')}"
             raise StageFailure(FailureClass.TOOLS_MISSING, message, hint) from error
         raise StageFailure(FailureClass.INTERNAL, f"the rows could not be checked: {last[0]}") from error
 

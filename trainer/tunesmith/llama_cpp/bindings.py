@@ -5,6 +5,7 @@ import importlib
 import sys
 from types import ModuleType
 
+from tunesmith.extras import install_command
 from tunesmith.llama_cpp.tools import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 
@@ -28,6 +29,6 @@ def load_bindings(tools: Tools) -> ModuleType:
         raise StageFailure(
             FailureClass.TOOLS_MISSING,
             f"llama.cpp's Python bindings in {tools.bindings} cannot be loaded: {error}",
-            "Install the extra 'gguf' (pip install 'tunesmith[gguf]'); 'tunesmith doctor' shows the rest.",
+            f"{install_command('gguf')}; 'tunesmith doctor' shows the rest.",
         ) from error
     return bindings

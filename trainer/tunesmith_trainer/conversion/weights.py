@@ -1,7 +1,9 @@
 """From base and adapter to the tuned model as transformers has it, with its weights on disk and the merge proven."""
 
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,11 +123,21 @@ def merge_figures(task: Task, tuned: Tuned, few: "list[torch.Tensor]") -> dict[s
 
 
 def exact_logits(base: "torch.nn.Module", adapter: Path, row: list[int]) -> "torch.Tensor | None":
-    """The logits of W + scale * B A in float32; None where the adapter is more than that, or names other weights."""
+    """The logits of W + scale * B A in float32; None where the adapter is more than that."""
     with sums(adapter) as added:
-        if added is None or not added.keys() <= {name for name, _ in base.named_parameters()}:
-            return None
-        return logits(base, row, added)
+        return None if added is None else logits(base, row, added)
+
+
+def logits_without(model: "torch.nn.Module", adapter: Path, rows: list[list[int]]) -> "Iterator[torch.Tensor]":
+    """The logits of each row by the merged model less a plain LoRA adapter's sums, taken away in float32."""
+    with sums(adapter) as added:
+        less = {name: partial(_negative, made) for name, made in (added or {}).items()}
+        for row in rows:
+            yield logits(model, row, less)
+
+
+def _negative(made: "Callable[[], torch.Tensor]") -> "torch.Tensor":
+    return -made()
 
 
 def check_exact(exact: Agreement) -> None:

@@ -1,7 +1,7 @@
 """From a finished GGUF and what it was made of to what was measured of it; whatever does not agree is a failure."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.gguf_file import Gguf, read_gguf
 from tunesmith_trainer.llama.libllama import Model
-from tunesmith_trainer.parity.logits import RIGHT, SEQUENCE, Agreement, Tolerance, compare, shortcomings
+from tunesmith_trainer.parity.logits import RIGHT, SEQUENCE, Agreement, compare, shortcomings
 from tunesmith_trainer.parity.metadata import (
     read_source,
     special_token_findings,
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Taking the adapter off again leaves what the merged weights lost when they were rounded to bfloat16: 4 % of the effect
-# of an adapter of four steps, less of a trained one (measured). A wrong scale leaves a multiple of this.
-LEFT_OVER = 0.1
 # Findings named in a failure; the log has all of them.
 NAMED = 5
 
@@ -72,24 +69,20 @@ def verify_logits(
 
 
 def verify_adapter(
-    model: Model, adapter: Path, rows: Sequence[Sequence[int]], base: "Sequence[torch.Tensor]"
-) -> tuple[Agreement, Tolerance]:
-    """Prove the adapter's GGUF: the merged GGUF in `model` less the adapter must be the base again, as far as rounding
-    lets it; returns how far they agree and what was allowed.
+    model: Model, adapter: Path, rows: Sequence[Sequence[int]], without: "Iterable[torch.Tensor]"
+) -> Agreement:
+    """Prove the adapter's GGUF: the merged GGUF in `model` less the adapter must predict what transformers does.
 
-    `base` holds the base's logits of each row by transformers. The base's own GGUF is not needed, which may be made
-    already and lie in the store. Raises ConversionInvalid.
+    `without` are the logits of each row by the merged model in transformers less the adapter's sums. Both have the same
+    rounded weights, so that rounding is in neither's way. The base's own GGUF is not needed, which may be made already
+    and lie in the store. Raises ConversionInvalid.
     """
-    effect = compare(zip(base, llama_logits(model, rows), strict=True))
     model.apply_adapter(adapter, -1.0)
-    found = compare(zip(base, llama_logits(model, rows), strict=True))
+    found = compare(zip(without, llama_logits(model, rows), strict=True))
     model.apply_adapter(adapter, 0.0)
-    # Which token is the likeliest may turn with any rounding: the divergence decides.
-    allowed = Tolerance(same_top=0.0, mean_kl=max(RIGHT.mean_kl, LEFT_OVER * effect.mean_kl))
-    if not found.mean_kl <= allowed.mean_kl:
-        left = f"a KL divergence of {found.mean_kl:.2g} is left of the adapter's {effect.mean_kl:.2g}"
-        refuse(adapter, [f"the merged model less the adapter is not the base: {left}"])
-    return found, allowed
+    missed = shortcomings(found, RIGHT)
+    refuse(adapter, [f"the merged model less the adapter is another one: {each}" for each in missed])
+    return found
 
 
 def verify_ends(model: Model, file: Gguf, ends_of_turn: Sequence[str]) -> None:
@@ -134,11 +127,11 @@ def open_model(tools: Tools, path: Path) -> Model:
     return Model(tools, path, Options(usable_cores(), SEQUENCE))
 
 
-def agreement_figures(found: Agreement, allowed: Tolerance = RIGHT) -> dict[str, Any]:
+def agreement_figures(found: Agreement) -> dict[str, Any]:
     """As figures.json has it, with what was allowed."""
     return {
         "positions": found.positions,
         "sameTop": round(found.same_top, 5),
         "klDivergence": {"mean": found.mean_kl, "max": found.largest_kl},
-        "tolerance": {"sameTop": allowed.same_top, "klDivergence": allowed.mean_kl},
+        "tolerance": {"sameTop": RIGHT.same_top, "klDivergence": RIGHT.mean_kl},
     }
