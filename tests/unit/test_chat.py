@@ -12,7 +12,8 @@ import pytest
 
 from support.cli import called
 from support.llama_cpp_folders import a_chatting_server
-from tunesmith.cli.chat import answer, chosen_file, client_of, first_messages, piece_of
+from tunesmith.cli.answering import Piece, Sampling, client_of, piece_of
+from tunesmith.cli.chat import answer, chosen_file, first_messages
 from tunesmith_api.failures import FailureClass, StageFailure
 
 
@@ -36,10 +37,31 @@ def test_text_comes_in_pieces() -> None:
     """Lines of other kinds, and pieces without text, add nothing."""
     event = {"choices": [{"delta": {"content": "Hi"}}]}
 
-    assert piece_of("data: " + json.dumps(event)) == "Hi"
-    assert piece_of('data: {"choices": [{"delta": {"content": null}}]}') == ""
-    assert piece_of('data: {"choices": []}') == ""
-    assert [piece_of(line) for line in ("", ": ping", "data: [DONE]")] == ["", "", ""]
+    assert piece_of("data: " + json.dumps(event)) == Piece("Hi")
+    others = (
+        'data: {"choices": [{"delta": {"content": null}}]}',
+        'data: {"choices": []}',
+        "",
+        ": ping",
+        "data: [DONE]",
+    )
+    assert {piece_of(line) for line in others} == {Piece()}
+
+
+def test_an_answer_that_is_cut_off_says_so() -> None:
+    """At the most tokens or at the context's end; one that came to its end does not."""
+    ends = [f'data: {{"choices": [{{"delta": {{}}, "finish_reason": "{why}"}}]}}' for why in ("length", "stop")]
+
+    assert [piece_of(end) for end in ends] == [Piece(cut=True), Piece()]
+
+
+def test_a_conversation_that_the_model_cannot_read_is_no_defect() -> None:
+    """With how long it is, as llama-server counts."""
+    error = {"type": "exceed_context_size_error", "message": "...", "n_prompt_tokens": 9000, "n_ctx": 8192}
+    with pytest.raises(StageFailure, match="has 9000 tokens, and the model reads 8192") as caught:
+        piece_of("data: " + json.dumps({"error": error}))
+
+    assert caught.value.failure is FailureClass.SPEC_INVALID
 
 
 @pytest.mark.parametrize(
@@ -88,26 +110,35 @@ def server() -> Iterator[ThreadingHTTPServer]:
 def test_a_server_that_hangs_up_after_an_answer_is_asked_on(server: ThreadingHTTPServer) -> None:
     """Each question has a connection of its own."""
     with client_of(f"http://127.0.0.1:{server.server_port}") as client:
-        assert [answer(client, [{"role": "user", "content": "Hi"}], 0.0) for _ in range(4)] == ["Hi"] * 4
+        assert [answer(client, [{"role": "user", "content": "Hi"}], Sampling()) for _ in range(4)] == ["Hi"] * 4
 
 
 def test_a_template_that_writes_the_date_gets_the_day_of_the_training(server: ThreadingHTTPServer) -> None:
     """P10: as where it was measured; with today's date the model would be asked otherwise every day."""
     with client_of(f"http://127.0.0.1:{server.server_port}") as client:
-        answer(client, [{"role": "user", "content": "Hi"}], 0.0)
+        answer(client, [{"role": "user", "content": "Hi"}], Sampling())
 
     (asked,) = server.asked  # type: ignore[attr-defined]
     assert asked["messages"] == [{"role": "user", "content": "Hi"}]
     assert asked["chat_template_kwargs"] == {"date_string": "26 Jul 2024"}
 
 
+def test_an_answer_has_a_bound(server: ThreadingHTTPServer) -> None:
+    """A model that does not stop would go on to the end of its context."""
+    with client_of(f"http://127.0.0.1:{server.server_port}") as client:
+        answer(client, [], Sampling(0.5, 7))
+
+    (asked,) = server.asked  # type: ignore[attr-defined]
+    assert (asked["max_tokens"], asked["temperature"]) == (7, 0.5)
+
+
 def test_a_server_that_is_gone_is_a_sentence(server: ThreadingHTTPServer) -> None:
     """With a hint, and no traceback."""
     server.left = iter([1])  # type: ignore[attr-defined]
     with client_of(f"http://127.0.0.1:{server.server_port}") as client:
-        answer(client, [], 0.0)
+        answer(client, [], Sampling())
         with pytest.raises(StageFailure, match="llama-server broke off the conversation") as caught:
-            answer(client, [], 0.0)
+            answer(client, [], Sampling())
 
     assert "tunesmith chat" in caught.value.hint
 
@@ -161,7 +192,7 @@ def test_an_answer_is_json_for_a_program(tmp_path: Path) -> None:
     assert (asked.code, asked.stderr) == (0, "")
     assert asked.stdout.count("\n") == 1
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-    expected = {"file": f"{tmp_path}/bot-Q8_0.gguf", "messages": messages, "answer": "Hello\nthere"}
+    expected = {"file": f"{tmp_path}/bot-Q8_0.gguf", "messages": messages, "answer": "Hello\nthere", "cut": False}
     assert json.loads(asked.stdout) == expected
     refused = called("chat", tmp_path, "--json", **tools)
     assert refused.code == 2

@@ -12,6 +12,7 @@ from support.gpu import folder_with_nvidia_smi
 from support.tiny_sources import write_sources
 from support.waiting import wait_until
 from tunesmith.cache import cache_dir
+from tunesmith.cli.notes import notes_on_drift
 from tunesmith.doctor import gpu_finding
 from tunesmith.gpu import nvidia_smi
 from tunesmith.local.job import LocalJob, Wanted, begin, execution_of, held, open_job, recorded
@@ -137,6 +138,31 @@ def test_a_relative_store_is_one_of_the_working_folder(
     first = local.plan.stages[0]
     write_record(tmp_path / "out", local.record.with_result(local.plan, first.name, StageResult(stage=first.stage)))
     assert opened(tmp_path, str(tmp_path / "store")).record.uid == local.record.uid
+
+
+def test_what_has_changed_since_a_job_began_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pinned content stays the job's; what is gone, and what no result was made of, is nothing to tell."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    local = begin(opened(tmp_path))
+    rows, config = tmp_path / "job" / "rows.jsonl", tmp_path / "job" / "model" / "config.json"
+    rows.write_text(rows.read_text() * 2)
+    unstarted = opened(tmp_path)
+    assert (unstarted.record.uid == local.record.uid, unstarted.drifted) == (False, ())
+    first = local.plan.stages[0]
+    begun = unstarted.record.with_result(unstarted.plan, first.name, StageResult(stage=first.stage))
+    write_record(tmp_path / "out", begun)
+    assert opened(tmp_path).drifted == ()
+
+    rows.write_text(rows.read_text() * 2)
+    assert opened(tmp_path).drifted == ("spec.datasets[0].source",)
+    config.write_text(config.read_text() + " ")
+    both = opened(tmp_path)
+    assert both.drifted == ("spec.model.source", "spec.datasets[0].source")
+    assert both.record.resolved == unstarted.record.resolved
+    (said,) = notes_on_drift(both.drifted)
+    assert said.startswith("spec.model.source and spec.datasets[0].source have changed since this job began")
+    rows.unlink()
+    assert opened(tmp_path).drifted == ("spec.model.source",)
 
 
 @pytest.mark.parametrize("store", ["job/job.yaml", "job/job.yaml/below", "/proc/below"])

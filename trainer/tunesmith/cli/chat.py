@@ -14,20 +14,25 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from tunesmith.cli.answering import MOST_TOKENS, Sampling, client_of, pieces
 from tunesmith.cli.inspect import Finished, read_report
 from tunesmith.cli.terminal import terminal, visible
 from tunesmith.llama_cpp import find_tools
 from tunesmith.llama_cpp.environment import tool_environment
-from tunesmith.llama_cpp.serving import LOAD_SECONDS, conversation
+from tunesmith.llama_cpp.serving import LOAD_SECONDS
 from tunesmith_api.failures import FailureClass, StageFailure
 
 Type = Annotated[str | None, typer.Argument(help="The quantization. [default: the first that passed]", metavar="TYPE")]
 Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this and end.")]
 System = Annotated[str | None, typer.Option(help="A system prompt. [default: the one that was trained with]")]
 Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest word.", min=0.0, max=2.0)]
+MaxTokens = Annotated[int, typer.Option(help="An answer is cut off after so many tokens.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Write the answer to --prompt as JSON.")]
 
 _POLL_SECONDS = 0.1
+# A llama-server that is asked to end first finishes the answer it is at, which nobody waits for any more.
+_GRACE_SECONDS = 2.0
+_CUT = "(cut off here; --max-tokens allows longer answers)"
 
 
 def chat(  # noqa: PLR0913, PLR0917  # each is an option of the command
@@ -36,6 +41,7 @@ def chat(  # noqa: PLR0913, PLR0917  # each is an option of the command
     prompt: Prompt = None,
     system: System = None,
     temperature: Temperature = 0.0,
+    max_tokens: MaxTokens = MOST_TOKENS,
     as_json: Json = False,
 ) -> None:
     """Talk to the result. An empty line or Ctrl-D ends.
@@ -47,19 +53,20 @@ def chat(  # noqa: PLR0913, PLR0917  # each is an option of the command
     console = terminal()
     report = read_report(out)
     file = out / chosen_file(report, type_)
-    messages = first_messages(report, system)
+    messages, sampling = first_messages(report, system), Sampling(temperature, max_tokens)
     with _serving(file) as client:
         if prompt is None:
             console.print(f"{file.name}; an empty line ends.", style="dim")
             for line in _lines(console):
                 messages.append({"role": "user", "content": line})
-                messages.append({"role": "assistant", "content": answer(client, messages, temperature)})
+                messages.append({"role": "assistant", "content": answer(client, messages, sampling)})
         elif as_json:
             messages.append({"role": "user", "content": prompt})
-            text = "".join(pieces(client, messages, temperature))
-            sys.stdout.write(json.dumps({"file": str(file), "messages": messages, "answer": text}) + "\n")
+            said = list(pieces(client, messages, sampling))
+            told = {"answer": "".join(piece.text for piece in said), "cut": any(piece.cut for piece in said)}
+            sys.stdout.write(json.dumps({"file": str(file), "messages": messages} | told) + "\n")
         else:
-            answer(client, [*messages, {"role": "user", "content": prompt}], temperature)
+            answer(client, [*messages, {"role": "user", "content": prompt}], sampling)
 
 
 def first_messages(report: dict[str, object], system: str | None) -> list[dict[str, str]]:
@@ -98,16 +105,15 @@ def _serving(file: Path) -> Iterator[httpx.Client]:
                 _wait_until_ready(client, process, file)
                 yield client
         finally:
-            process.terminate()
+            _end(process)
 
 
-def client_of(url: str) -> httpx.Client:
-    """A client of the llama-server at `url` that opens a connection per question and knows no proxy.
-
-    llama-server may close a connection that it has streamed an answer over just as the next question goes out on it.
-    """
-    fresh = httpx.Limits(max_keepalive_connections=0)
-    return httpx.Client(base_url=url, timeout=None, limits=fresh, trust_env=False)  # noqa: S113  # a person waits
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _wait_until_ready(client: httpx.Client, process: "subprocess.Popen[bytes]", file: Path) -> None:
@@ -136,49 +142,14 @@ def _lines(console: Console) -> Iterator[str]:
         yield line
 
 
-def answer(client: httpx.Client, messages: Sequence[dict[str, str]], temperature: float) -> str:
-    """Print the answer as it comes; returns it whole. Raises `Internal` where the server refuses or is gone."""
-    text = ""
-    for piece in pieces(client, messages, temperature):
-        text += piece
-        sys.stdout.write(visible(piece))
+def answer(client: httpx.Client, messages: Sequence[dict[str, str]], sampling: Sampling) -> str:
+    """Print the answer as it comes, and whether it was cut; returns it whole. Raises as `pieces`."""
+    text, cut = "", False
+    for piece in pieces(client, messages, sampling):
+        text, cut = text + piece.text, cut or piece.cut
+        sys.stdout.write(visible(piece.text))
         sys.stdout.flush()
     sys.stdout.write("\n")
+    if cut:
+        terminal(stderr=True).print(_CUT, style="dim")
     return text
-
-
-def pieces(client: httpx.Client, messages: Sequence[dict[str, str]], temperature: float) -> Iterator[str]:
-    """The answer as it comes. Raises `Internal` where the server refuses or is gone."""
-    asked = conversation(messages) | {"temperature": temperature, "stream": True}
-    try:
-        with client.stream("POST", "/v1/chat/completions", json=asked) as stream:
-            if stream.is_error:
-                raise _refused(stream.read())
-            yield from map(piece_of, stream.iter_lines())
-    except httpx.TransportError as error:
-        message = f"llama-server broke off the conversation: {error or type(error).__name__}"
-        hint = "Start 'tunesmith chat' again. If it repeats, memory may be short: choose a smaller quantization."
-        raise StageFailure(FailureClass.INTERNAL, message, hint) from error
-
-
-def piece_of(line: str) -> str:
-    """The text that a line of llama-server's event stream adds; StageFailure with its words for an error."""
-    name, _, data = line.partition(": ")
-    if name not in ("data", "error") or not data.startswith("{"):
-        return ""
-    event = json.loads(data)
-    if name == "error" or "error" in event:
-        raise _refused(data.encode())
-    choices = event.get("choices") or [{}]
-    return str(choices[0].get("delta", {}).get("content") or "")
-
-
-def _refused(body: bytes) -> StageFailure:
-    try:
-        told = json.loads(body)
-        told = told.get("error", told)
-        said = str(told.get("message", told))
-    except (ValueError, AttributeError):
-        said = body.decode(errors="replace").strip()[:300]
-    hint = "A conversation that has become too long for the model begins anew with the next 'tunesmith chat'."
-    return StageFailure(FailureClass.INTERNAL, f"llama-server refused to answer: {said}", hint)

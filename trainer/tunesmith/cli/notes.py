@@ -1,4 +1,6 @@
-"""What there is to say of a manifest that is right: fields that do nothing here, a GPU that this machine lacks."""
+"""What there is to say of a manifest that is right: fields without effect, a GPU that is not here, sources changed."""
+
+from collections.abc import Sequence
 
 from tunesmith.gpu import has_gpu
 from tunesmith_api.spec import FineTuneJob, Method
@@ -10,6 +12,18 @@ _CLUSTER_FIELDS = ("suspend", "priority", "backoffLimit", "ttlSecondsAfterFinish
 def notes_on(job: FineTuneJob, *, trains: bool = True) -> tuple[str, ...]:
     """Sentences for whoever runs the job on this machine; `trains` is false where the training is done already."""
     return (*_without_effect(job), *(_lacking_gpu(job) if trains else ()))
+
+
+def notes_on_drift(drifted: Sequence[str]) -> tuple[str, ...]:
+    """A sentence where sources have changed since a job's first run, whose pinned content stays the job's (contract 2).
+
+    `drifted` are their fields.
+    """
+    if not drifted:
+        return ()
+    have = "has" if len(drifted) == 1 else "have"
+    said = f"{' and '.join(drifted)} {have} changed since this job began, which goes on with what was there then."
+    return (f"{said} For the new content choose another --output.",)
 
 
 def _without_effect(job: FineTuneJob) -> tuple[str, ...]:

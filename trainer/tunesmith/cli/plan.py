@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.cli.notes import notes_on
+from tunesmith.cli.notes import notes_on, notes_on_drift
 from tunesmith.cli.options import Manifest, Namespace, StoreUri, given_path
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import duration
@@ -66,7 +66,7 @@ def plan(
     known = Known(rows=_rows_here(resolved, text.folder), left=left, bf16=native_bf16(cpu_flags()))
     expected = estimate(resolved, values, types, known)
     settings = settings_table(local.written, local.job.spec, resolved)
-    notes = notes_on(local.job, trains=Stage.TRAIN in left)
+    notes = (*notes_on(local.job, trains=Stage.TRAIN in left), *notes_on_drift(local.drifted))
     if as_json:
         told = _document(local, settings, expected, there) | {"notes": notes}
         sys.stdout.write(json.dumps(told, indent=1) + "\n")

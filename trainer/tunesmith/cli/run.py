@@ -18,7 +18,7 @@ from rich.console import Console
 from tunesmith import published_names
 from tunesmith.cli.ending import Outcome, failure_of_gates, failure_of_run, gates_in_short, outcome_of_error
 from tunesmith.cli.errors import tell
-from tunesmith.cli.notes import notes_on
+from tunesmith.cli.notes import notes_on, notes_on_drift
 from tunesmith.cli.options import Manifest, Namespace, StoreUri, given_path
 from tunesmith.cli.report import failed_gates, summary
 from tunesmith.cli.terminal import terminal
@@ -106,7 +106,8 @@ def _run(wanted: Wanted, console: Console, *, as_json: bool) -> Outcome:
     with held(folder):
         local = open_job(replace(wanted, output=folder))
         to_make = still_to_make(local)
-        for note in notes_on(local.job, trains=any(stage.stage is Stage.TRAIN for stage in to_make)):
+        trains = any(stage.stage is Stage.TRAIN for stage in to_make)
+        for note in (*notes_on(local.job, trains=trains), *notes_on_drift(local.drifted)):
             console.print(note, style="yellow", soft_wrap=True)
         refuse_a_folder_of_others(folder, _may_deliver(local), None if to_make else _made(local))
         refuse_disks(local, to_make)

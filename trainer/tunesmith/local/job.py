@@ -17,6 +17,7 @@ from tunesmith.local.runner import Site, stages_at_once
 from tunesmith.manifest import ManifestText, load_manifest
 from tunesmith.published_names import OWN_FOLDER
 from tunesmith.resolve import Access, resolve
+from tunesmith.resolve.drift import drifted
 from tunesmith.secrets import secrets_root
 from tunesmith.store import Artifacts, open_store
 from tunesmith.store.address import absolute_address
@@ -43,13 +44,17 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class LocalJob:
-    """A job on this machine: the spec as written and read, its record, its plan, and where it runs."""
+    """A job on this machine: the spec as written and read, its record, its plan, and where it runs.
+
+    `drifted` are the fields of sources that have changed since they were pinned.
+    """
 
     job: FineTuneJob
     written: dict[str, Any]
     record: Record
     plan: Plan
     site: Site
+    drifted: tuple[str, ...] = ()
 
 
 def open_job(wanted: Wanted) -> LocalJob:
@@ -65,10 +70,12 @@ def open_job(wanted: Wanted) -> LocalJob:
     # --store moves the artifacts, not the sources: these stay where the manifest says.
     access = source_access(wanted.manifest, store_location(job, Wanted(wanted.manifest)))
     record = recorded(wanted.output, Record(manifest=written, store=location.uri, namespace=location.namespace))
-    if record.resolved is None or not record.stages:
-        record = _anew(record, written, resolve(job.spec, access))
-    resolved = record.resolved
-    assert resolved is not None  # noqa: S101  # just pinned
+    resolved, changed = record.resolved, tuple[str, ...]()
+    if resolved is None or not record.stages:
+        resolved = resolve(job.spec, access)
+        record = _anew(record, written, resolved)
+    else:
+        changed = drifted(job.spec, resolved, access)
     artifacts = Artifacts(store, location.namespace)
     plan = make_plan(job.metadata.name, job.spec, resolved, record.recorded_keys())
     record = _still_true(record.model_copy(update={"manifest": written}), plan, artifacts)
@@ -82,7 +89,7 @@ def open_job(wanted: Wanted) -> LocalJob:
         at_once=stages_at_once(),
         execution=lambda stage: execution_of(stage, job, record, access),
     )
-    return LocalJob(job, written, record, plan, site)
+    return LocalJob(job, written, record, plan, site, changed)
 
 
 def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
