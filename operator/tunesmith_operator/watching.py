@@ -84,6 +84,11 @@ def registry_of(cache: Cache, turns: Turns) -> kopf.OperatorRegistry:
     """Handlers that put what they are told into the cache, and give whom it concerns a turn."""
     registry = kopf.OperatorRegistry()
 
+    # A registry of one's own has none. Asked again when the API server no longer takes a token (a pod's is rotated).
+    @kopf.on.login(registry=registry, id="login")
+    def login(**known: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**known) or kopf.login_with_kubeconfig(**known)
+
     def watch(resource: tuple[str, str, str], see: See, **only: Any) -> None:
         @kopf.on.event(*resource, registry=registry, id=resource[-1], **only)
         async def seen(event: Mapping[str, Any], **_: object) -> None:

@@ -7,6 +7,7 @@ import json
 import secrets
 import shutil
 import signal
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,7 +149,9 @@ def _files(work: Path, url: str) -> ControlPlane:
         )
     )
     headers = {"Authorization": f"Bearer {token}"}
-    client = httpx.Client(base_url=url, headers=headers, verify=str(authority), timeout=30, trust_env=False)
+    client = httpx.Client(
+        base_url=url, headers=headers, verify=ssl.create_default_context(cafile=authority), timeout=30, trust_env=False
+    )
     return ControlPlane(url, token, authority, kubeconfig, client)
 
 

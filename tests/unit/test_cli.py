@@ -100,10 +100,10 @@ def test_a_number_of_answers_is_not_negative(tmp_path: Path) -> None:
 
 
 def test_in_a_file_answers_stand_one_under_the_other(tmp_path: Path) -> None:
-    """Side by side a long one would fill every line of the other with spaces."""
-    folder = finished(tmp_path / "one", "x" * 3000)
-    ran = called("compare", folder, folder)
+    """Each with its run: side by side a long one would fill every line of the other with spaces."""
+    first, second = (finished(tmp_path / name, "x" * 3000) for name in ("one", "two"))
+    ran = called("compare", first, second)
 
-    answers = [line for line in ran.stdout.splitlines() if line.startswith("answer to")]
-    assert len(answers) == 2
+    answers = [line for line in ran.stdout.splitlines() if "answer to" in line]
+    assert [line.partition(": ")[0] for line in answers] == [str(first), str(second)]
     assert not [line for line in ran.stdout.splitlines() if line.endswith(" ") or "   answer to" in line]

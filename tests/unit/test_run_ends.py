@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from support.builders import a_plan
+from support.cli import called
 from tunesmith.cli import run as command
 from tunesmith.cli.ending import Outcome, outcome_of_error
 from tunesmith.cli.report import failed_gates
 from tunesmith.cli.terminal import terminal
-from tunesmith.local.record import Record, read_record
+from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Run, Site
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import JobReference, Stage, StageResult, StoreLocation, failure_of
@@ -47,7 +48,7 @@ def a_run(output: Path, **published: str) -> Run:
     """A run whose stages have each taken 100 seconds; `published` are the figures of publish."""
     location = StoreLocation(uri="file:///store", namespace="default")
     site = Site(JobReference(name="bot", namespace="default", uid="u"), output, output, location, None, None, 1, dict)  # type: ignore[arg-type]
-    record = Record(manifest={}, store="file:///store", namespace="default")
+    record = Record(manifest={"metadata": {"name": "bot"}}, store="file:///store", namespace="default")
     for stage in PLAN.stages:
         record = record.with_result(
             PLAN, stage.name, StageResult(stage=stage.stage, seconds=100.0, figures=dict(published))
@@ -122,6 +123,31 @@ def test_a_gate_of_the_job_alone_withholds_nothing(tmp_path: Path) -> None:
     assert record is not None
     assert record.failure is not None
     assert record.failure.hint.startswith("Train longer")
+
+
+def test_show_says_how_far_a_run_without_a_report_came(tmp_path: Path) -> None:
+    """Its failure, where the logs are, and its exit code; a program reads the same."""
+    run = a_run(tmp_path)
+    run.failure = failure_of(StageFailure(FailureClass.OUT_OF_MEMORY, "too large", "A smaller batch."), Stage.TRAIN)
+    concluded(run)
+    shown = called("show", tmp_path)
+
+    assert shown.code == 1
+    first, second, *rest = shown.stdout.splitlines()
+    assert first == f"bot: Failed; done: {', '.join(run.record.stages)}"
+    assert second == "OutOfMemory in train: too large"
+    assert rest == ["A smaller batch.", f"Logs: {tmp_path}/.tunesmith/logs"]
+    told = json.loads(called("show", tmp_path, "--json").stdout)
+    assert (told["phase"], told["failure"]["stage"], told["done"]) == ("Failed", "train", list(run.record.stages))
+
+
+def test_show_says_that_a_run_goes_on(tmp_path: Path) -> None:
+    """Nothing has failed yet; a folder that no run has used is still refused."""
+    begun = a_run(tmp_path).record.running()
+    write_record(tmp_path, begun)
+
+    assert called("show", tmp_path).stdout.startswith("bot: Running; done: ")
+    assert called("show", tmp_path / "nowhere").code == 2
 
 
 def test_a_run_that_was_stopped_is_recorded_as_interrupted(tmp_path: Path) -> None:
@@ -231,7 +257,7 @@ def slow(number, frame):
 
 location = StoreLocation(uri="file:///store", namespace="default")
 site = Site(JobReference(name="bot", namespace="default", uid="u"), Path(), Path(), location, None, None, 1, dict)
-run = Run(Plan(stages=()), Record(manifest={}, store="", namespace="default"), site, print)
+run = Run(Plan(stages=()), Record(manifest={"metadata": {"name": "bot"}}, store="", namespace="default"), site, print)
 signal.signal(signal.SIGALRM, slow)
 signal.setitimer(signal.ITIMER_REAL, 0.02)
 run._hear()

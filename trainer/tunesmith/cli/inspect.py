@@ -13,11 +13,12 @@ from rich.text import Text
 
 from tunesmith import published_names
 from tunesmith.cli.comparable import incomparable
-from tunesmith.cli.errors import FAILED
+from tunesmith.cli.errors import FAILED, exit_code, tell
 from tunesmith.cli.report import summary
 from tunesmith.cli.terminal import terminal, visible
 from tunesmith.figures import interval, loss, megabytes, metric_of, number, score, with_error
 from tunesmith.json_lines import read_lines
+from tunesmith.local.record import Record, read_record
 from tunesmith_api.failures import FailureClass, StageFailure
 
 if TYPE_CHECKING:
@@ -33,15 +34,36 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
 def show(out: Finished, as_json: Json = False) -> None:
-    """Show the report of a finished run.
+    """Show the report of a finished run, or how far another came and why it failed.
 
     Example: `tunesmith show out/`
     """
+    record = None if (out / published_names.REPORT).exists() else read_record(out)
+    if record is not None:
+        _show_unfinished(record, out, as_json=as_json)
+        return
     report = read_report(out)
     if as_json:
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
         return
     terminal().print(summary(report))
+
+
+def _show_unfinished(record: Record, out: Path, *, as_json: bool) -> None:
+    """What there is without a report; the exit code is that of the run's failure."""
+    done = list(record.stages)
+    if as_json:
+        failure = None if record.failure is None else record.failure.to_json_dict()
+        sys.stdout.write(json.dumps({"phase": record.phase, "done": done, "failure": failure}, indent=1) + "\n")
+    else:
+        console = terminal()
+        name = record.manifest["metadata"]["name"]
+        console.print(f"{name}: {record.phase}; done: {', '.join(done) or 'nothing yet'}", soft_wrap=True)
+        if record.failure is not None:
+            tell(record.failure, console)
+            console.print(f"Logs: {out / published_names.OWN_FOLDER / 'logs'}", soft_wrap=True)
+    if record.failure is not None:
+        raise typer.Exit(exit_code(record.failure))
 
 
 def compare(
@@ -68,19 +90,20 @@ def compare(
     if not pairs:
         console.print(NOT_COMPARABLE, style="yellow", soft_wrap=True)
     for pair in pairs[:answers]:
-        said = [visible(pair[name] or "-") for name in ("first", "second")]
+        said = [(str(out), visible(pair[name] or "-")) for out, name in ((first, "first"), (second, "second"))]
         _tell_answers(visible(pair["prompt"][:100]), said, console)
 
 
-def _tell_answers(prompt: str, answers: Sequence[str], console: Console) -> None:
-    """Side by side on a terminal, else one under the other: a file has no width to share."""
+def _tell_answers(prompt: str, answers: Sequence[tuple[str, str]], console: Console) -> None:
+    """Of each run by its folder: side by side on a terminal, else one under the other; a file has no width to share."""
     if not console.is_terminal:
-        for line in (f"--- {prompt}", *answers):
-            console.print(line, soft_wrap=True)
+        console.print(f"--- {prompt}", soft_wrap=True)
+        for out, said in answers:
+            console.print(f"{out}: {said}", soft_wrap=True)
         return
     console.rule(prompt, align="left")
     table = Table.grid(padding=(0, 2), expand=True)
-    table.add_row(*answers)
+    table.add_row(*(said for _, said in answers))
     console.print(table)
 
 
