@@ -23,7 +23,8 @@ PODS = ("", "v1", "pods")
 _CHUNK = 200
 # A watch ends after so long, and is taken for dead when nothing, not even a bookmark, has come for so long (seconds;
 # the API server sends a bookmark a minute).
-_SERVER_TIMEOUT, _INACTIVITY_TIMEOUT, _CONNECT_TIMEOUT = 300.0, 90.0, 10.0
+# The first goes to the API server as it is, which takes whole numbers only.
+_SERVER_TIMEOUT, _INACTIVITY_TIMEOUT, _CONNECT_TIMEOUT = 300, 90.0, 10.0
 # The pod is given 30 seconds to end (Kubernetes' default).
 _EXIT_TIMEOUT = 25.0
 

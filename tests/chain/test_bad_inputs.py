@@ -73,7 +73,7 @@ def test_a_wrong_manifest_is_refused_before_anything_runs(
         pytest.param("", "DatasetInvalid", id="empty"),
         pytest.param('{"messages": [\n', "DatasetInvalid", id="broken JSON"),
         pytest.param('{"a": 1, "b": 2}\n' * 50, "'a', 'b'", id="no known columns"),
-        pytest.param('{"messages": [{"role": "robot", "content": "x"}]}\n' * 50, "no known role", id="unknown role"),
+        pytest.param('{"messages": [{"role": "robot", "content": "x"}]}\n' * 50, "the role 'robot'", id="unknown role"),
     ],
 )
 def test_bad_rows_are_found_by_validate(tmp_path: Path, rows: str, said: str) -> None:

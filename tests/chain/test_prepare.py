@@ -426,7 +426,7 @@ BROKEN_DATA: list[tuple[str, list[object], dict[str, Any], FailureClass, str]] =
         [*chats(50), {"messages": [{"role": "robot", "content": "x"}]}],
         {},
         FailureClass.DATASET_INVALID,
-        "line 51: turn 1 has no known role",
+        "line 51: turn 1 is of the role 'robot'",
     ),
     (
         "huge row",

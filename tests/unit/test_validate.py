@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,17 @@ def test_what_is_right_is_valid_and_says_what_is_there(folder: Path) -> None:
     assert "Rows (PromptCompletion): read 60" in ran.stdout
     assert "prepare drops rows of more than" in ran.stdout
     assert "j is valid" in ran.stdout
+
+
+def test_more_than_model_or_rows_have_is_a_note(folder: Path) -> None:
+    """What is asked for is not what is done; with what fits, nothing is said."""
+    ran = checked(folder, training={"maxSequenceLength": 100_000, "effectiveBatchSize": 4000})
+
+    assert ran.code == 0
+    assert "spec.training.maxSequenceLength is 100000, but the model reads" in ran.stdout
+    assert re.search(r"effectiveBatchSize is 4000, but there are \d+ rows to train on", ran.stdout)
+    fits = checked(folder, training={"maxSequenceLength": 64, "effectiveBatchSize": 4})
+    assert not re.search("maxSequenceLength is|effectiveBatchSize is", fits.stdout)
 
 
 @pytest.mark.parametrize("command", ["validate", "plan"])

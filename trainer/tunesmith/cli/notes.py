@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tunesmith.gpu import has_gpu
+from tunesmith_api.resolved import ResolvedModel
 from tunesmith_api.spec import FineTuneJob, Method
 
 # What only means something where several jobs share machines, and objects live on after a run.
@@ -12,6 +13,14 @@ _CLUSTER_FIELDS = ("suspend", "priority", "backoffLimit", "ttlSecondsAfterFinish
 def notes_on(job: FineTuneJob, *, trains: bool = True) -> tuple[str, ...]:
     """Sentences for whoever runs the job on this machine; `trains` is false where the training is done already."""
     return (*_without_effect(job), *(_lacking_gpu(job) if trains else ()))
+
+
+def notes_on_model(job: FineTuneJob, model: ResolvedModel) -> tuple[str, ...]:
+    """A sentence where a manifest asks for more than the model can do."""
+    asked, reads = job.spec.training.max_sequence_length, model.dimensions.max_position_embeddings
+    if "max_sequence_length" not in job.spec.training.model_fields_set or asked <= reads:
+        return ()
+    return (f"spec.training.maxSequenceLength is {asked}, but the model reads {reads} tokens, which is what is used.",)
 
 
 def notes_on_drift(drifted: Sequence[str]) -> tuple[str, ...]:

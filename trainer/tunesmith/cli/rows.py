@@ -18,7 +18,7 @@ from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ModelDimensions, Resolved, ResolvedModel
 from tunesmith_api.settings import PrepareSettings
-from tunesmith_api.spec import EVALUATION_PERCENT, Evaluation, FineTuneJob, JobSpec, OnTooLong
+from tunesmith_api.spec import EVALUATION_PERCENT, Evaluation, FineTuneJob, JobSpec, Method, OnTooLong, Training
 
 _DATASETS: Field = ("spec", "datasets")
 _EVALUATION: Field = ("spec", "evaluation", "dataset")
@@ -74,7 +74,10 @@ def check_rows(job: FineTuneJob, model: ResolvedModel | None, fetched: Mapping[F
     checked = _told(told, fetched, _too_long(values.prepare))
     if not checked.notes:
         return checked
-    return replace(checked, notes=(*checked.notes, *(_held_out(told, spec.evaluation) if whole else (_PARTS_UNKNOWN,))))
+    if not whole:
+        return replace(checked, notes=(*checked.notes, _PARTS_UNKNOWN))
+    said = (*_held_out(told, spec.evaluation), *_one_step(told, spec.training))
+    return replace(checked, notes=(*checked.notes, *said))
 
 
 def _spec_of_those(job: FineTuneJob, here: Sequence[Field], *, held_out: bool) -> tuple[JobSpec, bool]:
@@ -143,6 +146,14 @@ def _held_out(found: Mapping[str, object], asked: Evaluation) -> Iterator[str]:
         yield f"{what}, but {rows['eval']} are held out, which is the least{end}"
     if "prompts" in asked.model_fields_set and prompts < asked.prompts:
         yield f"evaluation.prompts is {asked.prompts}, but {prompts} different prompts are held out: all are answered."
+
+
+def _one_step(found: Mapping[str, object], asked: Training) -> Iterator[str]:
+    """Where one step takes all rows there are: the learning rate then has one or few steps to do its work."""
+    rows = found["rows"]
+    if isinstance(rows, dict) and asked.method is not Method.NONE and rows["train"] < asked.effective_batch_size:
+        size = f"training.effectiveBatchSize is {asked.effective_batch_size}, but there are {rows['train']} rows"
+        yield f"{size} to train on: an epoch is a single step."
 
 
 def _told(found: Mapping[str, object], fetched: Mapping[Field, Fetched], too_long: str) -> RowsChecked:

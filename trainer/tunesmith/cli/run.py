@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.console import Console
 from tunesmith import published_names
 from tunesmith.cli.ending import Outcome, failure_of_gates, failure_of_run, gates_in_short, outcome_of_error
 from tunesmith.cli.errors import tell
-from tunesmith.cli.notes import notes_on, notes_on_drift
+from tunesmith.cli.notes import notes_on, notes_on_drift, notes_on_model
 from tunesmith.cli.options import Manifest, Namespace, StoreUri, given_path
 from tunesmith.cli.report import failed_gates, summary
 from tunesmith.cli.terminal import terminal
@@ -31,6 +31,7 @@ from tunesmith.local.runner import Run
 from tunesmith.local.scratch import working_in
 from tunesmith.manifest import load_manifest, read_manifest
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Failure, Stage, failure_of
 
 Output = Annotated[
@@ -106,8 +107,7 @@ def _run(wanted: Wanted, console: Console, *, as_json: bool) -> Outcome:
     with held(folder):
         local = open_job(replace(wanted, output=folder))
         to_make = still_to_make(local)
-        trains = any(stage.stage is Stage.TRAIN for stage in to_make)
-        for note in (*notes_on(local.job, trains=trains), *notes_on_drift(local.drifted)):
+        for note in _notes(local, to_make):
             console.print(note, style="yellow", soft_wrap=True)
         refuse_a_folder_of_others(folder, _may_deliver(local), None if to_make else _made(local))
         refuse_disks(local, to_make)
@@ -116,6 +116,14 @@ def _run(wanted: Wanted, console: Console, *, as_json: bool) -> Outcome:
         with _recording_errors(folder, local.record), working_in(local.site.scratch):
             carried, files = _carry_out(begin(local), console, as_json=as_json)
             return _conclude(carried, files, console, None if as_json else began)
+
+
+def _notes(local: LocalJob, to_make: Sequence[PlannedStage]) -> Iterator[str]:
+    trains = any(stage.stage is Stage.TRAIN for stage in to_make)
+    yield from notes_on(local.job, trains=trains)
+    if trains and local.record.resolved is not None:
+        yield from notes_on_model(local.job, local.record.resolved.model)
+    yield from notes_on_drift(local.drifted)
 
 
 @contextmanager

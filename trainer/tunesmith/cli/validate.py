@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from tunesmith.cli.errors import WRONG, exit_code, tell
-from tunesmith.cli.notes import notes_on
+from tunesmith.cli.notes import notes_on, notes_on_model
 from tunesmith.cli.options import Manifest
 from tunesmith.cli.rows import check_rows
 from tunesmith.cli.terminal import terminal
@@ -187,6 +187,7 @@ def _look(job: FineTuneJob, manifest: ManifestText) -> _Looked:
         looked.store(store_location(job, Wanted(manifest)))
     named = job.spec.model
     model = looked.at(("spec", "model", "source"), named.source, lambda: resolve_model(named, access))
+    looked.notes += () if model is None else notes_on_model(job, model)
     if named.adapter is not None:
         looked.at(("spec", "model", "adapter"), named.adapter, lambda: resolve_adapter(named, access))
     fetched: dict[Field, Fetched] = {}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypedDict
 
 from tunesmith_api.sources import ChatFormat
-from tunesmith_trainer.data.names import near
+from tunesmith_trainer.data.names import near, quoted
 from tunesmith_trainer.data.rows import RowError
 
 
@@ -37,6 +37,8 @@ _ALIASES = {
     "bot": "assistant",
     "system": "system",
 }
+# Enough of a role to know it by: it may be a whole text, in the wrong field.
+_SHOWN = 20
 _TOOL_ROLES = frozenset({"tool", "function", "function_call", "observation", "ipython", "tool_response"})
 # Fields that change what a template renders, and that this version does not train.
 _UNSUPPORTED = ("tool_calls", "function_call", "tool_call_id", "tools", "functions", "images", "reasoning_content")
@@ -101,11 +103,11 @@ def checked(messages: Sequence[Message]) -> Conversation:
 
 
 def _messages(columns: dict[str, Any]) -> list[Message]:
-    return _turns(_list(columns.get("messages"), "messages"), "role", "content", _OWN_NAMES)
+    return _turns(_needed_list(columns, "messages"), "role", "content", _OWN_NAMES)
 
 
 def _sharegpt(columns: dict[str, Any]) -> list[Message]:
-    turns = _list(columns.get("conversations"), "conversations")
+    turns = _needed_list(columns, "conversations")
     plain = bool(turns) and isinstance(turns[0], dict) and "role" in turns[0]
     messages = _turns(turns, "role", "content", _ALIASES) if plain else _turns(turns, "from", "value", _ALIASES)
     system = _optional(columns, "system")
@@ -122,11 +124,11 @@ def _turns(turns: list[Any], role: str, content: str, roles: dict[str, str]) -> 
                 raise RowError(f"turn {place} has {field}, which this version does not train")
         said = turn.get(role)
         if not isinstance(said, str):
-            raise RowError(f"turn {place} has no known role; known are {', '.join(roles)}")
+            raise RowError(f"turn {place} has no {role} that is a text; known are {', '.join(roles)}")
         if said in _TOOL_ROLES:
             raise RowError(f"turn {place} is of the role {said}; tools are not trained by this version")
         if said not in roles:
-            raise RowError(f"turn {place} has no known role; known are {', '.join(roles)}")
+            raise RowError(f"turn {place} is of the role {said[:_SHOWN]!r}; known are {', '.join(roles)}")
         messages.append(Message(role=roles[said], content=_content(turn.get(content), f"turn {place}")))
     return messages
 
@@ -186,6 +188,13 @@ _READERS: dict[ChatFormat, Callable[[dict[str, Any]], list[Message] | str]] = {
     ChatFormat.PROMPT_COMPLETION: _prompt_completion,
     ChatFormat.TEXT: _plain,
 }
+
+
+def _needed_list(columns: dict[str, Any], name: str) -> list[Any]:
+    """The list in a column; where there is none, a name beside it that was misspelt is seen."""
+    if columns.get(name) is None:
+        raise RowError(f"{name} is missing; the row has {quoted(sorted(columns))}")
+    return _list(columns[name], name)
 
 
 def _list(value: Any, where: str) -> list[Any]:
