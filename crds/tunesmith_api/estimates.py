@@ -24,8 +24,7 @@ _REFERENCE_SPEED, _REFERENCE_PARAMETERS = 100.0, 134.5e6
 # Full fine-tuning computes the gradients of all weights too: 6 against 4 operations per weight and token
 # (Kaplan et al. 2020, section 2.1, without the weight gradients for LoRA).
 _FULL_COST = 1.5
-# What llama.cpp reads of a model of this size a second and core of such a server, counted as above. With both the
-# quickstart is estimated at 440 s on two cores with AVX2, and took 590 to 655 there (docs/benchmarks.md).
+# What llama.cpp reads of a model of this size a second and core of such a server, counted as above.
 _READ_SPEED = 400.0
 # How many times as long as reading it once a held-out row takes: its prompt is read, answered, and read again for the
 # loss of the right answer. The quickstart's rows took 2 times with the tuned model, and 3 with the base, which goes on
@@ -35,8 +34,10 @@ _ANSWER_COST = 3.0
 # steps took 15 min 16 s on AVX2 with three types against 6 min 45 s with two (docs/benchmarks.md). Not measured with
 # AVX-512 but without bf16, where training computes in fp32 too.
 _WITHOUT_BF16 = 2.0
-# Starting Python with torch, loading a model, writing a file: seconds per stage on an idle machine.
-_START_SECONDS = 10.0
+# Starting Python with torch, loading a model, writing a file: core seconds per stage on an idle machine with AVX-512.
+# With them the quickstart's nine stages are estimated at 264 s there and at 530 s with AVX2; it took 234 s, and 590 to
+# 655 s (docs/benchmarks.md).
+_START_SECONDS = 15.0
 # What a matrix becomes whose rows do not fit a type's blocks of 256 weights, by the type's beginning: the bits per
 # weight of the type itself and of Q4_0 or IQ4_NL, Q5_0, Q5_1 or Q8_0 instead (P59; tensor_type_fallback in llama.cpp's
 # src/llama-quant.cpp, block formats of ggml/src/ggml-common.h). None: whatever it is, 4.5 bits.
@@ -98,9 +99,8 @@ def estimate(resolved: Resolved, values: Effective, types: tuple[str, ...], know
     asked = row_tokens(size, known.rows, values.train) * values.evaluate.answers.prompts
     if resolved.evaluation is None:
         asked = min(asked, size / _JSON_BYTES_PER_TOKEN)
-    seconds = training + _reading_seconds(model, values, asked, left)
-    seconds *= 1.0 if known.bf16 else _WITHOUT_BF16
-    return Estimate(files, disk, download, tokens, seconds + len(left) * _START_SECONDS)
+    seconds = training + _reading_seconds(model, values, asked, left) + len(left) * _START_SECONDS
+    return Estimate(files, disk, download, tokens, seconds * (1.0 if known.bf16 else _WITHOUT_BF16))
 
 
 def train_tokens(dataset_bytes: int, rows: int | None, train: TrainSettings) -> int:

@@ -158,7 +158,7 @@ def test_a_long_json_list_is_read_element_by_element(tmp_path: Path) -> None:
         ("a.jsonl", "hallo".encode("utf-16"), "UTF-16"),
         ("a.parquet", b"no parquet", "does not begin as a Parquet"),
         ("a.parquet", b"PAR1 but broken", "no readable Parquet"),
-        ("a.txt", b"just some words", "is none of"),
+        ("a.txt", b"just some words", "no kind that can be read"),
         ("a.json", b'[{"text": "a"}, {"text": ', "not the JSON"),
         ("a.json", b'[{"text": "a"}] x', "follows the end"),
         ("a.json", b'{\n"a": 1, "b": {"c": []}}', "no list"),

@@ -100,6 +100,7 @@ def test_a_listener_that_cannot_be_reached_costs_the_stage_nothing(web: Web, tmp
         pytest.param(Mark(0.0, 5.0), Mark(0.25, 15.0), 30, id="from the start"),
         pytest.param(Mark(0.5, 5.0), Mark(0.6, 25.0), 80, id="gone on in the middle"),
         pytest.param(Mark(0.5, 5.0), Mark(0.5, 9.0), None, id="nothing done yet"),
+        pytest.param(Mark(0.0, 5.0), Mark(0.0001, 25.0), None, id="hardly begun"),
         pytest.param(Mark(0.5, 5.0), Mark(1.0, 9.0), 0, id="done"),
     ],
 )

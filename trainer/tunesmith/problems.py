@@ -34,6 +34,8 @@ class ManifestInvalid(StageFailure):
     def __init__(self, problems: list[Problem], source: str = "", hint: str | None = None) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.path)))
         self.source = source
+        if hint is None and not any(problem.path for problem in problems):
+            hint = "Correct the file."
         super().__init__(FailureClass.SPEC_INVALID, render(self.problems, source), hint)
 
 

@@ -19,6 +19,9 @@ INTERVAL_SECONDS = 5.0
 # On loopback nothing is gained by holding back: a person is watching.
 LOCAL_INTERVAL_SECONDS = 0.5
 _TIMEOUT_SECONDS = 2.0
+# The first bytes of a file are written while a model still loads: a share from which on the pace is that of the work
+# (our own choice: a guess is then off by hours no more).
+_TELLING = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,9 @@ class ProgressPoster:
 
 
 def seconds_left(begun: Mark, now: Mark) -> int | None:
-    """What the rest takes at the pace since `begun`; None where nothing has been done since."""
+    """What the rest takes at the pace since `begun`; None where too little has been done since to tell a pace by."""
     done = now.fraction - begun.fraction
-    if done <= 0:
+    if done < _TELLING:
         return None
     return int((now.seconds - begun.seconds) * (1 - now.fraction) / done)
 

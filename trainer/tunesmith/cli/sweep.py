@@ -16,7 +16,7 @@ from tunesmith.local.places import refuse_store
 from tunesmith.local.scratch import sweep_cache
 from tunesmith.manifest import load_manifest, read_manifest
 from tunesmith.secrets import secrets_root
-from tunesmith.store import open_store
+from tunesmith.store import FolderStore, open_store
 from tunesmith.store.address import absolute_address
 from tunesmith.store.gc import sweep
 from tunesmith_api.stages import StoreLocation
@@ -61,6 +61,8 @@ def gc(  # noqa: PLR0913, PLR0917  # each is an option of the command
     for name in (*names, *folders):
         console.print(name, soft_wrap=True)
     verb = "would be removed" if dry_run else "removed"
+    if isinstance(store_there, FolderStore) and not store_there.root.exists():
+        console.print(f"There is no store {location.uri} yet.", style="yellow", soft_wrap=True)
     console.print(f"{len(names)} objects, {swept.removed_bytes / 1e6:.1f} MB {verb} from {location.uri}")
     console.print(f"{len(folders)} folders, {cached / 1e6:.1f} MB {verb} from {cache}")
 

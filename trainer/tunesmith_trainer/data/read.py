@@ -125,7 +125,7 @@ def _first_line(file: BinaryIO) -> bytes:
 
 def _named_or_refused(path: Path, named: Container | None) -> Container:
     if named is None:
-        raise _unreadable(path, f"is none of {READABLE}")
+        raise _unreadable(path, "is of no kind that can be read")
     if named is Container.PARQUET:
         raise _unreadable(path, "is called Parquet but does not begin as a Parquet file does")
     return named
