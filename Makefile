@@ -50,7 +50,7 @@ tools: $(VENV)/synced
 	@$(BIN)/python -m tunesmith.llama_cpp
 
 demo-model: setup
-	@[ -e examples/models/SmolLM2-135M-Instruct ] || echo "making SmolLM2-135M-Instruct (once, half a minute)"
+	@[ -e $(CACHE)/models/SmolLM2-135M-Instruct ] || echo "making SmolLM2-135M-Instruct (once, half a minute)"
 	@mkdir -p examples/models
 	@ln -sfn "$$($(BIN)/python examples/smollm2.py)" examples/models/SmolLM2-135M-Instruct
 

@@ -84,6 +84,20 @@ def test_an_output_that_cannot_be_a_folder_is_refused_in_a_sentence(tmp_path: Pa
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_run_that_begins_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    """What was there before stays, and so does what a run has written."""
+    with pytest.raises(StageFailure), held(tmp_path / "new"):
+        raise StageFailure(FailureClass.SPEC_INVALID, "wrong")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    with held(tmp_path / "mine"):
+        pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
+    with held(tmp_path / "begun"):
+        write_record(tmp_path / "begun", a_record("facts"))
+    assert (tmp_path / "begun" / ".tunesmith" / "status.json").exists()
+
+
 def test_a_folder_that_another_run_works_in_is_refused(tmp_path: Path) -> None:
     """It is free again when that run has ended."""
     with held(tmp_path), pytest.raises(StageFailure, match="another run is working in"), held(tmp_path):

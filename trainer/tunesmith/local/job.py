@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,7 @@ def held(output: Path) -> Iterator[None]:
     """Keep a second run out of an output folder; `SpecInvalid` if one is in it, or no folder can be made there."""
     refuse_unwritable("the output folder", output)
     folder = output / OWN_FOLDER
+    fresh = [place for place in (folder, output) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         opened = (folder / "lock").open("w")
@@ -212,7 +213,20 @@ def held(output: Path) -> Iterator[None]:
                 f"another run is working in {output}",
                 "Wait for it, or choose another --output.",
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            _tidy(folder / "lock", fresh)
+
+
+def _tidy(lock: Path, fresh: Sequence[Path]) -> None:
+    """Folders that were made for a run which then began nothing go again."""
+    if fresh and list(lock.parent.iterdir()) == [lock]:
+        lock.unlink()
+        # What somebody else has put there stays.
+        with suppress(OSError):
+            for place in fresh:
+                place.rmdir()
 
 
 def still_to_make(local: LocalJob) -> tuple[PlannedStage, ...]:
