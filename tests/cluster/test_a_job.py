@@ -1,60 +1,22 @@
 """A job from create to Complete, by a real API server and Job controller; pods end as the test says."""
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
+from support.api_proxy import Cut, proxied
 from support.builders import a_spec
 from support.control_plane import ControlPlane
 from support.kubelet import Kubelet
+from support.operator_process import applied, operator, phase_of
 from support.small_cluster import ROWS
 from support.waiting import wait_until
-from tunesmith_api.spec import API_VERSION, KIND, JobSpec
 
 # Kubernetes has to be built first, in seven minutes.
 pytestmark = pytest.mark.slow
 
 SECONDS = 120.0
-SETTINGS = {"store": {"uri": "s3://bucket"}}
-
-
-@contextmanager
-def operator(plane: ControlPlane, work: Path, namespace: str) -> "Iterator[subprocess.Popen[bytes]]":
-    """The operator as a process of its own, watching one namespace."""
-    (work / "operator.yaml").write_text(yaml.safe_dump(SETTINGS))
-    command = [sys.executable, "-m", "tunesmith_operator", "--config", str(work / "operator.yaml")]
-    with (work / "operator.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--namespace", namespace],
-            env=os.environ | {"KUBECONFIG": str(plane.kubeconfig)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(SECONDS)
-
-
-def applied(plane: ControlPlane, namespace: str, spec: JobSpec, name: str = "bot") -> str:
-    """A job in the namespace; its path."""
-    path = f"/apis/tunesmith.dev/v1alpha1/namespaces/{namespace}/finetunejobs"
-    body: dict[str, Any] = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}}
-    plane.create(path, body | {"spec": spec.model_dump(mode="json", by_alias=True, exclude_unset=True)})
-    return f"{path}/{name}"
-
-
-def phase_of(plane: ControlPlane, path: str) -> str:
-    return str((plane.get(path).get("status") or {}).get("phase", ""))
 
 
 def test_a_job_runs_to_its_end(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
@@ -62,7 +24,7 @@ def test_a_job_runs_to_its_end(plane: ControlPlane, namespace: str, tmp_path: Pa
     spec = a_spec(datasets=ROWS, quantizations=["Q8_0"])
     kubelet = Kubelet(plane, namespace)
     path = applied(plane, namespace, spec)
-    with operator(plane, tmp_path, namespace):
+    with operator(plane.kubeconfig, tmp_path, namespace):
 
         def complete() -> bool:
             kubelet.carry_on("bot", spec)
@@ -75,3 +37,32 @@ def test_a_job_runs_to_its_end(plane: ControlPlane, namespace: str, tmp_path: Pa
     assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
     made = plane.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"]
     assert len(made) == len(found["status"]["stages"])
+
+
+def test_an_operator_that_dies_at_every_write_ends_where_another_does(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    """Killed once before each write and once after it, unanswered: the same end, and no Job was ever made twice."""
+    spec = a_spec(datasets=ROWS, quantizations=["Q8_0"])
+    kubelet = Kubelet(plane, namespace)
+    path = applied(plane, namespace, spec)
+    killed = 0
+    with proxied(plane, tmp_path) as proxy:
+        # The write that was cut off before is the first one of the next operator, which is cut off after it.
+        proxy.cut = lambda number: (Cut.BEFORE, Cut.AFTER)[number % 2]
+        while phase_of(plane, path) != "Complete":
+            with operator(proxy.kubeconfig, tmp_path, namespace) as proxy.victim:
+
+                def over() -> bool:
+                    kubelet.carry_on("bot", spec)
+                    return proxy.victim.poll() is not None or phase_of(plane, path) == "Complete"
+
+                wait_until(over, "the operator to be killed, or the job to be complete", SECONDS)
+            killed += 1
+
+    found = plane.get(path)["status"]
+    assert {stage["state"] for stage in found["stages"]} == {"Done"}
+    made = Counter(plane.jobs_made(namespace))
+    assert set(made.values()) == {1}, made
+    assert len(made) == len(found["stages"])
+    assert killed > 2 * len(made)

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,14 @@ SOURCE = ROOT / "tests" / "kubernetes"
 VERSION = "v1.34.4"
 CRD = ROOT / "crds" / "tunesmith.dev_finetunejobs.yaml"
 _SECONDS = 180.0
+# Who made which Job: with what was sent, since an object that is being made is not named in the address.
+_MADE = {"level": "Request", "verbs": ["create"], "resources": [{"group": "batch", "resources": ["jobs"]}]}
+_AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [_MADE, {"level": "None"}],
+}
 # The controllers that a job needs: its Jobs' pods, and what goes with what it belongs to.
 _CONTROLLERS = "job-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller"
 
@@ -40,6 +49,7 @@ class ControlPlane:
     token: str
     authority: Path
     kubeconfig: Path
+    audit: Path
     client: httpx.Client = field(repr=False)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
@@ -63,6 +73,15 @@ class ControlPlane:
     def delete(self, path: str, **query: str) -> None:
         """Delete an object."""
         self._answer(self.client.delete(path, params=query))
+
+    def jobs_made(self, namespace: str) -> list[str]:
+        """The names of all Jobs that were ever made in a namespace, whatever is left of them, by the audit log."""
+        events = [json.loads(line) for line in self.audit.read_text().splitlines()]
+        return [
+            event["requestObject"]["metadata"]["name"]
+            for event in events
+            if event["objectRef"]["namespace"] == namespace and event["responseStatus"]["code"] == HTTPStatus.CREATED
+        ]
 
     def _answer(self, answer: httpx.Response) -> dict[str, Any]:
         assert answer.is_success, answer.text
@@ -103,7 +122,8 @@ def control_plane(work: Path) -> Iterator[ControlPlane]:
                       "--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.test",
                       f"--service-account-key-file={work / 'sa.pub'}",
                       f"--service-account-signing-key-file={work / 'sa.key'}",
-                      "--disable-admission-plugins=ServiceAccount"],
+                      "--disable-admission-plugins=ServiceAccount",
+                      f"--audit-policy-file={work / 'audit.yaml'}", f"--audit-log-path={plane.audit}"],
         "controllers": ["kube-controller-manager", f"--kubeconfig={plane.kubeconfig}", "--leader-elect=false",
                         f"--controllers={_CONTROLLERS}", "--kube-api-qps=300", "--kube-api-burst=300",
                         "--secure-port=0"],
@@ -152,7 +172,8 @@ def _files(work: Path, url: str) -> ControlPlane:
     client = httpx.Client(
         base_url=url, headers=headers, verify=ssl.create_default_context(cafile=authority), timeout=30, trust_env=False
     )
-    return ControlPlane(url, token, authority, kubeconfig, client)
+    (work / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
+    return ControlPlane(url, token, authority, kubeconfig, work / "audit.jsonl", client)
 
 
 def _started(name: str, command: list[Path | str], work: Path) -> "subprocess.Popen[bytes]":
