@@ -100,6 +100,8 @@ class Operator:
         body = status_body(decision.status, world.status)
         try:
             self.cache.see_object(await self.kube.write_status(*key, version, body))
+            # The event of this write is no news to the cache, and what follows from it is the next pass's.
+            self.turns.add(key)
         except Absent:
             self.cache.forget_object(key)
         except Conflict:

@@ -37,8 +37,11 @@ _AUDIT = {
     "omitStages": ["RequestReceived"],
     "rules": [_MADE, {"level": "None"}],
 }
-# The controllers that a job needs: its Jobs' pods, and what goes with what it belongs to.
-_CONTROLLERS = "job-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller"
+# The controllers that a job needs: its Jobs' pods, what goes with what it belongs to, and what there is room for.
+_CONTROLLERS = (
+    "job-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller,"
+    "resourcequota-controller"
+)
 
 
 @dataclass(frozen=True)

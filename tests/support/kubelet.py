@@ -1,5 +1,6 @@
 """The part of a kubelet in a control plane without nodes: a test says how a pod goes, and its status says so."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -56,17 +57,33 @@ class Kubelet:
         """Its container cannot begin."""
         self._set(pod, "Pending", {"waiting": {"reason": reason, "message": message}}, ready=False)
 
+    def evict(self, pod: dict[str, Any]) -> None:
+        """Its node is short of something, or drained."""
+        ended = {"exitCode": 143, "reason": "Error", "startedAt": _now(), "finishedAt": _now()}
+        target = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+        more = [target | {"lastTransitionTime": _now()}]
+        self._set(pod, "Failed", {"terminated": ended}, ready=False, reason="Evicted", conditions=more)
+
     def carry_on(self, job: str, spec: JobSpec) -> None:
         """Every pod that is there now begins, and ends well."""
         for pod in self.pods(job):
             self.begin(pod)
             self.end_well(pod, spec)
 
-    def _set(self, pod: dict[str, Any], phase: str, state: dict[str, Any], *, ready: bool) -> None:
+    def _set(  # noqa: PLR0913  # what a kubelet writes into a pod's status
+        self,
+        pod: dict[str, Any],
+        phase: str,
+        state: dict[str, Any],
+        *,
+        ready: bool,
+        reason: str | None = None,
+        conditions: Sequence[dict[str, Any]] = (),
+    ) -> None:
         container = {"name": CONTAINER, "image": "x", "imageID": "", "restartCount": 0, "ready": ready, "state": state}
-        conditions = [{"type": "Ready", "status": str(ready), "lastTransitionTime": _now()}]
+        every = [{"type": "Ready", "status": str(ready), "lastTransitionTime": _now()}, *conditions]
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
-        status = {"phase": phase, "conditions": conditions, "containerStatuses": [container]}
+        status = {"phase": phase, "conditions": every, "containerStatuses": [container], "reason": reason}
         self.plane.patch(path, {"status": status})
 
 

@@ -133,11 +133,8 @@ class Cluster:
 
     def fail(self, name: str, failure: FailureClass, artifact: ArtifactReference | None = None) -> None:
         """The pod ends with a classified failure that the Job's failure policy does not try again."""
-        stage = Stage(self.jobs[name].stage.partition("-")[0])
-        about = None if artifact is None else (artifact.kind.value, artifact.key)
-        told = failure_of(StageFailure(failure, "it failed", artifact=about), stage)
-        result = StageResult(stage=stage, failure=told)
-        ended = Ended(FAILURES[failure].exit_code, "Error", result.model_dump_json(by_alias=True), self.now, self.now)
+        said = failed_text(self.jobs[name].stage, failure, artifact)
+        ended = Ended(FAILURES[failure].exit_code, "Error", said, self.now, self.now)
         self._end(name, ended, JobState.FAILED)
 
     def kill(self, name: str) -> None:
@@ -163,6 +160,14 @@ def result_text(stage_name: str, spec: JobSpec, present: tuple[str, ...] = ()) -
     if stage is Stage.PUBLISH:
         figures = {"verdict": "Passed", "onFailure": "Withhold"}
     return StageResult(stage=stage, figures=figures).model_dump_json(by_alias=True, exclude_none=True)
+
+
+def failed_text(stage_name: str, failure: FailureClass, artifact: ArtifactReference | None = None) -> str:
+    """The termination message of a stage that has failed."""
+    stage = Stage(stage_name.partition("-")[0])
+    about = None if artifact is None else (artifact.kind.value, artifact.key)
+    told = failure_of(StageFailure(failure, "it failed", artifact=about), stage)
+    return StageResult(stage=stage, failure=told).model_dump_json(by_alias=True)
 
 
 def one_pass(

@@ -1,0 +1,212 @@
+"""What happens to jobs in a cluster, by a real API server and Job controller: edits, refusals, pods that go wrong."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.builders import a_spec
+from support.control_plane import ControlPlane
+from support.kubelet import Kubelet
+from support.operator_process import applied, operator
+from support.small_cluster import ROWS, failed_text
+from support.waiting import wait_until
+from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.spec import JobSpec
+
+# Kubernetes has to be built first, in seven minutes.
+pytestmark = pytest.mark.slow
+
+SECONDS = 120.0
+SPEC = a_spec(datasets=ROWS, quantizations=["Q8_0"])
+
+
+@dataclass
+class Applied:
+    """A job in a namespace of its own, with an operator that watches it."""
+
+    plane: ControlPlane
+    kubelet: Kubelet
+    path: str
+
+    @property
+    def object(self) -> dict[str, Any]:
+        return self.plane.get(self.path)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return dict(self.object.get("status") or {})
+
+    def edit(self, **spec: Any) -> None:
+        self.plane.patch(self.path, {"spec": spec})
+
+    def until(self, holds: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        """The status once this holds."""
+        found: dict[str, Any] = {}
+
+        def there() -> bool:
+            found.clear()
+            found.update(self.status)
+            return bool(found) and holds(found)
+
+        try:
+            wait_until(there, what, SECONDS)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the status is {json.dumps(found, indent=1)}") from None
+        return found
+
+    def is_in(self, phase: str) -> dict[str, Any]:
+        return self.until(lambda status: status.get("phase") == phase, f"the phase {phase}")
+
+    def completed(self, spec: JobSpec = SPEC) -> dict[str, Any]:
+        """The status once every pod has ended well and the job is complete."""
+
+        def over(status: dict[str, Any]) -> bool:
+            self.kubelet.carry_on("bot", spec)
+            names = [f"quantize-{type_.value}" for type_ in spec.quantizations]
+            return status.get("phase") == "Complete" and names == quantized(status)
+
+        return self.until(over, "the job to be complete")
+
+    def done(self, stage: str) -> None:
+        """A stage's pod runs and ends well."""
+        pod = self.kubelet.pod_of("bot", stage)
+        self.kubelet.begin(pod)
+        self.kubelet.end_well(pod, SPEC)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return list(self.plane.get(f"/apis/batch/v1/namespaces/{self.kubelet.namespace}/jobs")["items"])
+
+
+@pytest.fixture
+def job(plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Applied]:
+    path = applied(plane, namespace, SPEC)
+    with operator(plane.kubeconfig, tmp_path, namespace):
+        yield Applied(plane, Kubelet(plane, namespace), path)
+
+
+def quantized(status: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in status["stages"] if each["name"].startswith("quantize-")]
+
+
+def stage(status: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(each for each in status["stages"] if each["name"] == name)
+
+
+def test_suspended_in_training_it_frees_the_pod_and_goes_on(job: Applied) -> None:
+    """The Job goes in the foreground, its pod with it; nothing counts as a retry."""
+    job.done("prepare")
+    job.kubelet.begin(job.kubelet.pod_of("bot", "train"))
+    job.edit(suspend=True)
+    job.is_in("Suspended")
+    assert [pod["metadata"]["name"] for pod in job.kubelet.pods("bot")] == []
+    assert stage(job.status, "train")["state"] == "Waiting"
+    job.edit(suspend=False)
+    job.completed()
+    assert stage(job.status, "train").get("turn", 0) == 0
+
+
+def test_a_classified_failure_is_not_tried_again_and_a_retry_runs_that_stage_alone(job: Applied) -> None:
+    """The exit code's class, with its words; `tunesmith retry` is an annotation."""
+    job.done("prepare")
+    pod = job.kubelet.pod_of("bot", "train")
+    job.kubelet.begin(pod)
+    code = FAILURES[FailureClass.DATASET_INVALID].exit_code
+    job.kubelet.end(pod, code, failed_text("train", FailureClass.DATASET_INVALID))
+
+    status = job.is_in("Failed")
+    assert (status["failure"]["class"], status["failure"]["stage"]) == ("DatasetInvalid", "train")
+    assert job.kubelet.pods("bot") == []
+    job.plane.patch(job.path, {"metadata": {"annotations": {"tunesmith.dev/retry": "1"}}})
+    status = job.completed()
+    made = Counter(job.plane.jobs_made(job.kubelet.namespace))
+    assert sorted(made.values()) == [1] * (len(status["stages"]) - 1) + [2]
+    assert [name for name, times in made.items() if times == 2 and "-train-" in name]
+
+
+def test_a_pod_that_is_evicted_is_made_again_by_its_job(job: Applied) -> None:
+    """No failure of the stage, and no second Job."""
+    job.done("prepare")
+    pod = job.kubelet.pod_of("bot", "train")
+    job.kubelet.begin(pod)
+    job.kubelet.evict(pod)
+
+    job.completed()
+    assert set(Counter(job.plane.jobs_made(job.kubelet.namespace)).values()) == {1}
+
+
+def test_a_quota_is_waited_for_and_said(job: Applied) -> None:
+    """It goes on by itself when there is room."""
+    quotas = f"/api/v1/namespaces/{job.kubelet.namespace}/resourcequotas"
+    pod = job.kubelet.pod_of("bot", "prepare")
+    hard = {"count/jobs.batch": "1"}
+    job.plane.create(quotas, {"metadata": {"name": "few"}, "spec": {"hard": hard}})
+    wait_until(
+        lambda: (job.plane.get(f"{quotas}/few").get("status") or {}).get("used") == hard,
+        "the quota to be used",
+        SECONDS,
+    )
+    job.kubelet.begin(pod)
+    job.kubelet.end_well(pod, SPEC)
+
+    status = job.until(lambda status: "exceeded quota" in status.get("message", ""), "the quota to be told")
+    assert status["phase"] == "Running"
+    job.plane.delete(f"{quotas}/few")
+    job.completed()
+
+
+def test_an_image_whose_name_is_none_fails_at_once(job: Applied) -> None:
+    """And names what the kubelet said."""
+    pod = job.kubelet.pod_of("bot", "prepare")
+    job.kubelet.wait(pod, "InvalidImageName", "couldn't parse image name")
+    failure = job.is_in("Failed")["failure"]
+    assert failure["class"] == "ImagePull"
+    assert "couldn't parse image name" in failure["message"]
+
+
+def test_what_would_change_the_weights_is_refused_and_another_quantization_is_added(job: Applied) -> None:
+    """To a finished job: one quantize and one publish run, and nothing else."""
+    job.completed()
+    before = Counter(job.plane.jobs_made(job.kubelet.namespace))
+    refused = job.plane.client.patch(
+        job.path,
+        json={"spec": {"training": {"seed": 7}}},
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+    assert refused.status_code == 422
+    assert "seed" in refused.json()["message"]
+
+    two = SPEC.model_copy(update={"quantizations": a_spec(quantizations=["Q8_0", "Q4_K_M"]).quantizations})
+    job.edit(quantizations=["Q8_0", "Q4_K_M"])
+    job.completed(two)
+    after = Counter(job.plane.jobs_made(job.kubelet.namespace)) - before
+    # An importance matrix is asked for by the smaller types.
+    ran = sorted(name.removeprefix("bot-").partition("-")[0] for name in after)
+    assert ran in (["publish", "quantize"], ["imatrix", "publish", "quantize"]), after
+
+
+def test_a_job_of_the_same_name_begins_anew(job: Applied) -> None:
+    """What belonged to the one that was deleted goes with it, and is never taken for its own."""
+    job.done("prepare")
+    old = job.kubelet.pod_of("bot", "train")
+    uid = job.object["metadata"]["uid"]
+    job.plane.delete(job.path, propagationPolicy="Background")
+    applied(job.plane, job.kubelet.namespace, SPEC)
+    wait_until(lambda: job.object["metadata"]["uid"] != uid, "the new job", SECONDS)
+    job.completed()
+    owners = {job_["metadata"]["ownerReferences"][0]["uid"] for job_ in job.jobs()}
+    assert owners == {job.object["metadata"]["uid"]}
+    assert old["metadata"]["uid"] not in [pod["metadata"]["uid"] for pod in job.kubelet.pods("bot")]
+
+
+def test_two_operators_make_no_job_twice(job: Applied, tmp_path: Path) -> None:
+    """By mistake, side by side; each obeys what the other has written."""
+    (tmp_path / "other").mkdir()
+    with operator(job.plane.kubeconfig, tmp_path / "other", job.kubelet.namespace):
+        job.completed()
+
+    assert set(Counter(job.plane.jobs_made(job.kubelet.namespace)).values()) == {1}

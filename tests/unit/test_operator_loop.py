@@ -1,0 +1,62 @@
+"""What a pass leaves behind: the fast double of tests/cluster, for what only the loop decides."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubernetes.aio.client import ApiClient, Configuration
+
+from support.builders import MODEL
+from support.small_cluster import NOON, ROWS, RULES
+from tunesmith_operator.cache import Cache
+from tunesmith_operator.kube import Kube
+from tunesmith_operator.loop import Operator
+from tunesmith_operator.turns import Turns
+
+KEY = ("team", "bot")
+
+
+def an_object(version: int, **status: Any) -> dict[str, Any]:
+    """A FineTuneJob as the API server has it."""
+    meta = {"name": "bot", "namespace": "team", "uid": "uid", "resourceVersion": str(version), "generation": 1}
+    spec = {"model": MODEL, "datasets": ROWS, "quantizations": ["Q8_0"]}
+    return {"metadata": meta | {"creationTimestamp": "2026-11-27T12:00:00Z"}, "spec": spec, "status": status}
+
+
+@dataclass(frozen=True, slots=True)
+class Answering(Kube):
+    """An API server that takes everything."""
+
+    written: list[Mapping[str, Any]] = field(default_factory=list)
+
+    async def create_job(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        meta = dict(job["metadata"]) | {"uid": "job", "resourceVersion": "5", "creationTimestamp": NOON.isoformat()}
+        return json.loads(json.dumps({**job, "metadata": meta}))  # type: ignore[no-any-return]
+
+    async def write_status(self, namespace: str, name: str, version: int, status: Mapping[str, Any]) -> dict[str, Any]:
+        del namespace, name
+        self.written.append(status)
+        return an_object(version + 1, **status)
+
+
+def test_a_pass_that_has_written_gives_the_job_another_turn_until_there_is_nothing_to_write() -> None:
+    """The event of an own write is no news, and what follows from it is the next pass's."""
+
+    async def passes() -> int:
+        async with ApiClient(Configuration()) as client:
+            kube = Answering(client)
+            operator = Operator(Cache(), Turns(), kube, RULES, lambda: NOON)
+            operator.cache.see_object(an_object(1))
+            operator.turns.add(KEY)
+            made = 0
+            while len(operator.turns):
+                key = await operator.turns.take()
+                await operator.reconcile(key)
+                operator.turns.done(key)
+                made += 1
+            assert len(kube.written) == made - 1
+            return made
+
+    assert asyncio.run(asyncio.wait_for(passes(), 30)) >= 2
