@@ -1,12 +1,15 @@
 """What is said under a report's table."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from support.cli import called
+from tunesmith.cli.report import evaluation_table
 
 
 def shown(folder: Path, verdict: str, *gates: tuple[str, str, float | None]) -> str:
@@ -49,3 +52,21 @@ def test_what_was_not_measured_has_no_error_bar(tmp_path: Path) -> None:
     assert "Inconclusive: not measured: maxScoreDrop; it fails nothing." in said
     assert "error bar" not in said
     assert "Inconclusive" not in shown(tmp_path, "Passed", ("maxScoreDrop", "Passed", 0.0))
+
+
+def test_the_widest_scores_fit_a_plain_terminal() -> None:
+    """80 columns: with every figure at its longest nothing is cut."""
+    score = {"metric": "ExactMatch", "n": 500, "value": 0.692, "low": 0.569, "high": 0.8}
+    report = {"evaluation": {side: {"score": score, "loss": 2.185} for side in ("base", "tuned")}}
+    console = Console(width=80, file=io.StringIO(), force_terminal=False)
+    console.print(evaluation_table(report))
+
+    printed = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    assert printed.count("69.2 % (56.9 % to 80.0 %)") == 2
+
+
+def test_what_was_not_measured_leaves_no_empty_lines(tmp_path: Path) -> None:
+    """Nothing was trained, and no answers were asked for."""
+    said = shown(tmp_path, "Passed")
+
+    assert "" not in said.rstrip("\n").splitlines()

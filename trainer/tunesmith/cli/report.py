@@ -19,7 +19,8 @@ _STYLES = {"Passed": "green", "Failed": "red", "Inconclusive": "yellow"}
 def summary(report: Mapping[str, Any]) -> RenderableType:
     """Files with their figures and verdicts, and base against tuned."""
     said = [Text(line, style="yellow") for line in inconclusive(report)]
-    return Group(files_table(report), *said, evaluation_table(report), _training_line(report))
+    parts = (files_table(report), *said, evaluation_table(report), _training_line(report))
+    return Group(*(part for part in parts if part is not None))
 
 
 def files_table(report: Mapping[str, Any]) -> Table:
@@ -86,18 +87,19 @@ def _measured(gate: Mapping[str, Any]) -> str:
     return "no number" if gate.get("value") is None else number(gate["value"], 3)
 
 
-def evaluation_table(report: Mapping[str, Any]) -> RenderableType:
-    """Base against tuned: score, loss, what was forgotten."""
+def evaluation_table(report: Mapping[str, Any]) -> Table | None:
+    """Base against tuned: score, loss, what was forgotten; None where the base was not measured."""
     evaluation = report.get("evaluation") or {}
     base, tuned = evaluation.get("base") or {}, evaluation.get("tuned") or {}
     if not base:
-        return Text("")
+        return None
     metric = metric_of(report)
     table = Table(box=None, pad_edge=False)
     for name in ("", "base", "tuned"):
         table.add_column(name, justify="left" if not name else "right")
     if base.get("score"):
-        label = f"{metric} on {base['score'].get('n')} held-out prompts"
+        # With both intervals it has to fit 80 columns.
+        label = f"{metric} on {base['score'].get('n')} prompts"
         table.add_row(label, interval(base["score"]), interval(tuned.get("score")))
     if base.get("loss") is not None:
         table.add_row("loss on held-out answers", loss(base["loss"]), loss(tuned.get("loss")))
@@ -109,10 +111,10 @@ def evaluation_table(report: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def _training_line(report: Mapping[str, Any]) -> Text:
+def _training_line(report: Mapping[str, Any]) -> Text | None:
     training = report.get("training") or {}
     if not training.get("steps"):
-        return Text("")
+        return None
     return Text(
         f"Trained {training['steps']} steps with {training.get('engine')} ({training.get('method')}), "
         f"loss {number(training.get('trainLoss'), 3)}, held-out {number(training.get('evalLoss'), 3)}, "
