@@ -20,6 +20,27 @@ def chosen(
     return tuple(file.path for file in row_files("hf://org/rows", files, (config, split), card))
 
 
+def test_a_folder_of_links_has_what_they_lead_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To files and to folders; one that leads back is no way on, and what is hidden stays so."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    rows, folder = tmp_path / "elsewhere" / "more", tmp_path / "rows"
+    for place in (rows, folder / ".hidden"):
+        place.mkdir(parents=True)
+        (place / "train.jsonl").write_text('{"text": "a"}\n')
+    (folder / "a.jsonl").symlink_to(rows / "train.jsonl")
+    (folder / "linked").symlink_to(rows)
+    (rows / "back").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "other").mkdir()
+    (rows / "other").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "round").symlink_to(rows)
+    found = resolve_dataset(Dataset(source=f"file://{folder}"), Access(tmp_path)).resolved
+
+    assert [file.path for file in found.files] == ["linked/train.jsonl"]
+    (folder / "linked").unlink()
+    found = resolve_dataset(Dataset(source=f"file://{folder}"), Access(tmp_path)).resolved
+    assert [file.path for file in found.files] == ["a.jsonl"]
+
+
 @pytest.mark.parametrize(
     "name", ["latest.jsonl", "devices.csv", "contest.csv", "invalid-tickets.jsonl", "test.jsonl", "val.json", "export"]
 )

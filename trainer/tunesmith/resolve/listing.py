@@ -1,7 +1,8 @@
 """A source becomes the list of its files, pinned; and the files of a list are fetched: one module for all schemes."""
 
 import fnmatch
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,9 +135,30 @@ def _list_disk(source: Source, path: Path) -> tuple[ResolvedFile, ...]:
     try:
         return tuple(
             ResolvedFile(path=file.relative_to(path).as_posix(), size=file.stat().st_size, digest=file_digest(file))
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            for file in sorted(_files_below(path))
         )
     except PermissionError as error:
         message = f"{source.uri}: this user may not read {error.filename}"
         raise StageFailure(FailureClass.ACCESS_DENIED, message, "Change the file's rights.") from error
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files but hidden ones, through links to folders too; a link to a folder that it lies in leads nowhere."""
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_raised):
+        here = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(here / name, folder)]
+        found = (here / name for name in files if not name.startswith("."))
+        yield from (file for file in found if file.is_file())
+
+
+def _leads_back(link: Path, top: Path) -> bool:
+    """Whether a folder is a link to one on the way from `top` to it, or to one above."""
+    if not link.is_symlink():
+        return False
+    there = link.resolve()
+    way = (parent.resolve() for parent in link.parents if parent.is_relative_to(top))
+    return any(place.is_relative_to(there) for place in way)
+
+
+def _raised(error: OSError) -> None:
+    raise error
