@@ -52,7 +52,7 @@ def row_files(
         raise StageFailure(
             FailureClass.DATASET_INVALID,
             f"{where} has no file for config {config or 'default'!r} and split {split or _TRAIN!r}; it has {names}",
-            "Leave out datasets[].config and datasets[].split or set them to what is there, or name one file as source.",
+            "Leave out datasets[].config and datasets[].split or set them to what is there, or name one file.",
         )
     return tuple(sorted(chosen, key=lambda file: file.path))
 
