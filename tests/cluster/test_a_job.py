@@ -17,6 +17,8 @@ from support.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 SECONDS = 120.0
+# Of the operator: the Job, that it waits, runs and is done. Progress is counted apart.
+WRITES_PER_STAGE = 4
 
 
 def test_a_job_runs_to_its_end(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
@@ -37,6 +39,29 @@ def test_a_job_runs_to_its_end(plane: ControlPlane, namespace: str, tmp_path: Pa
     assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
     made = plane.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"]
     assert len(made) == len(found["status"]["stages"])
+    writes = len(made) + plane.statuses_written(namespace)
+    assert writes <= WRITES_PER_STAGE * len(made)
+
+
+def test_a_finished_job_costs_no_write(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    """Not when the operator begins again, nor while it goes on: another job's end shows that it has looked."""
+    spec = a_spec(datasets=ROWS, quantizations=["Q8_0"])
+    kubelet = Kubelet(plane, namespace)
+    first = applied(plane, namespace, spec)
+
+    def complete(name: str, path: str) -> bool:
+        kubelet.carry_on(name, spec)
+        return phase_of(plane, path) == "Complete"
+
+    with operator(plane.kubeconfig, tmp_path, namespace):
+        wait_until(lambda: complete("bot", first), "the job to be complete", SECONDS)
+    before = plane.get(first)["metadata"]["resourceVersion"]
+    with operator(plane.kubeconfig, tmp_path, namespace):
+        second = applied(plane, namespace, spec, "bot2")
+        wait_until(lambda: complete("bot2", second), "the second job to be complete", SECONDS)
+
+    assert plane.get(first)["metadata"]["resourceVersion"] == before
+    assert len(plane.jobs_made(namespace)) == len(set(plane.jobs_made(namespace)))
 
 
 def test_an_operator_that_dies_at_every_write_ends_where_another_does(

@@ -31,11 +31,16 @@ CRD = ROOT / "crds" / "tunesmith.dev_finetunejobs.yaml"
 _SECONDS = 180.0
 # Who made which Job: with what was sent, since an object that is being made is not named in the address.
 _MADE = {"level": "Request", "verbs": ["create"], "resources": [{"group": "batch", "resources": ["jobs"]}]}
+_WRITTEN = {
+    "level": "Metadata",
+    "verbs": ["patch", "update"],
+    "resources": [{"group": "tunesmith.dev", "resources": ["finetunejobs/status"]}],
+}
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
-    "rules": [_MADE, {"level": "None"}],
+    "rules": [_MADE, _WRITTEN, {"level": "None"}],
 }
 # The controllers that a job needs: its Jobs' pods, what goes with what it belongs to, and what there is room for.
 _CONTROLLERS = (
@@ -79,12 +84,18 @@ class ControlPlane:
 
     def jobs_made(self, namespace: str) -> list[str]:
         """The names of all Jobs that were ever made in a namespace, whatever is left of them, by the audit log."""
-        events = [json.loads(line) for line in self.audit.read_text().splitlines()]
-        return [
-            event["requestObject"]["metadata"]["name"]
-            for event in events
-            if event["objectRef"]["namespace"] == namespace and event["responseStatus"]["code"] == HTTPStatus.CREATED
-        ]
+        made = (event for event in self._audited(namespace) if event["verb"] == "create")
+        return [event["requestObject"]["metadata"]["name"] for event in made if _succeeded(event)]
+
+    def statuses_written(self, namespace: str) -> int:
+        """How often the status of a FineTuneJob was written in a namespace, or tried to be, by the audit log."""
+        return sum(event["objectRef"].get("subresource") == "status" for event in self._audited(namespace))
+
+    def _audited(self, namespace: str) -> Iterator[dict[str, Any]]:
+        for line in self.audit.read_text().splitlines():
+            event = json.loads(line)
+            if event["objectRef"]["namespace"] == namespace:
+                yield event
 
     def _answer(self, answer: httpx.Response) -> dict[str, Any]:
         assert answer.is_success, answer.text
@@ -177,6 +188,10 @@ def _files(work: Path, url: str) -> ControlPlane:
     )
     (work / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
     return ControlPlane(url, token, authority, kubeconfig, work / "audit.jsonl", client)
+
+
+def _succeeded(event: dict[str, Any]) -> bool:
+    return bool(event["responseStatus"]["code"] == HTTPStatus.CREATED)
 
 
 def _started(name: str, command: list[Path | str], work: Path) -> "subprocess.Popen[bytes]":
