@@ -28,7 +28,10 @@ def a_script(path: Path, body: str) -> Path:
 
 
 def a_chatting_server(folder: Path, answer: str) -> Path:
-    """A whole folder of tools whose server loads nothing and answers every chat with the same words, in one piece."""
+    """A whole folder of tools whose server loads nothing and answers every chat with the same words, in one piece.
+
+    It leaves its process id in a file beside it.
+    """
     a_tools_folder(folder)
     server = folder / EXECUTABLES["server"]
     usage = f"usage: {' '.join(NEEDED_OPTIONS['server'])}\n{VERSION}"
@@ -37,7 +40,7 @@ def a_chatting_server(folder: Path, answer: str) -> Path:
 
 
 _CHATTING = """
-import json, sys
+import json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Chat(BaseHTTPRequestHandler):
@@ -55,6 +58,7 @@ class Chat(BaseHTTPRequestHandler):
         pass
 
 if "--port" in sys.argv:
+    open(sys.argv[0] + ".pid", "w").write(str(os.getpid()))
     HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Chat).serve_forever()
 print(USAGE)
 """

@@ -1,6 +1,9 @@
 """What `tunesmith chat` sends first, and how it reads llama-server's event stream."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,12 +11,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from support.cli import called
 from support.llama_cpp_folders import a_chatting_server
+from support.waiting import wait_until
 from tunesmith.cli.answering import Piece, Sampling, client_of, piece_of
 from tunesmith.cli.chat import answer, chosen_file, first_messages
+from tunesmith.llama_cpp.tools import EXECUTABLES
 from tunesmith_api.failures import FailureClass, StageFailure
 
 
@@ -197,3 +203,21 @@ def test_an_answer_is_json_for_a_program(tmp_path: Path) -> None:
     refused = called("chat", tmp_path, "--json", **tools)
     assert refused.code == 2
     assert "--prompt TEXT" in refused.stderr
+
+
+def test_the_server_does_not_outlive_a_chat_that_is_killed(tmp_path: Path) -> None:
+    """However it is killed."""
+    (tmp_path / "report.json").write_text(json.dumps(THREE))
+    tools = a_chatting_server(tmp_path / "tools", "Hello")
+    command = [sys.executable, "-c", "from tunesmith.cli import main; main()", "chat", str(tmp_path)]
+    with subprocess.Popen(
+        command, env=os.environ | {"TUNESMITH_LLAMA_CPP": str(tools)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as chatting:
+        assert chatting.stdout is not None
+        # It asks when the server is ready.
+        chatting.stdout.readline()
+        server = int((tools / f"{EXECUTABLES['server']}.pid").read_text())
+        assert psutil.pid_exists(server)
+        chatting.kill()
+
+    wait_until(lambda: not psutil.pid_exists(server), "the server to be gone")

@@ -20,6 +20,7 @@ from tunesmith.cli.terminal import terminal, visible
 from tunesmith.llama_cpp import find_tools
 from tunesmith.llama_cpp.environment import tool_environment
 from tunesmith.llama_cpp.serving import LOAD_SECONDS
+from tunesmith.llama_cpp.tied import dying_with_us
 from tunesmith_api.failures import FailureClass, StageFailure
 
 Type = Annotated[str | None, typer.Argument(help="The quantization. [default: the first that passed]", metavar="TYPE")]
@@ -99,7 +100,7 @@ def _serving(file: Path) -> Iterator[httpx.Client]:
         port = probe.getsockname()[1]
     command = [str(find_tools().server), "-m", str(file), "--host", "127.0.0.1", "--port", str(port), "--jinja"]
     silent = subprocess.DEVNULL
-    with subprocess.Popen(command, env=tool_environment(), stdout=silent, stderr=silent) as process:
+    with subprocess.Popen(dying_with_us(command), env=tool_environment(), stdout=silent, stderr=silent) as process:
         try:
             with client_of(f"http://127.0.0.1:{port}") as client:
                 _wait_until_ready(client, process, file)

@@ -7,13 +7,13 @@ import re
 import selectors
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.llama_cpp.environment import tool_environment
+from tunesmith.llama_cpp.tied import dying_with_us
 from tunesmith_api.failures import FailureClass, StageFailure
 
 log = logging.getLogger(__name__)
@@ -24,17 +24,6 @@ Watch = Callable[[str], None]
 # who presses Ctrl-C does not notice.
 _LOOK_SECONDS = 0.1
 _READ_BYTES = 65_536
-
-# Started in place of the tool, becomes the tool: asks Linux to kill it when the stage dies, however it dies (prctl(2),
-# PR_SET_PDEATHSIG is 1). A preexec_fn would do the same in a forked copy of a process that has threads.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
-        os._exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 # In front of a line of llama.cpp's log (common/log.cpp): minutes, seconds, milliseconds, microseconds; then a letter.
 _LOG_PREFIX = re.compile(r"^\d+\.\d{2}\.\d{3}\.\d{3} [A-Z] ")
@@ -59,11 +48,6 @@ class Ran:
 def without_watching(line: str) -> None:
     """For a tool whose output says nothing of its progress."""
     del line
-
-
-def dying_with_us(command: Sequence[str | Path]) -> list[str]:
-    """`command` (an absolute path first) so started that it never outlives this process."""
-    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *map(str, command)]
 
 
 def run_tool(

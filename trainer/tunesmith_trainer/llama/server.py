@@ -17,8 +17,9 @@ from tunesmith.cores import usable_cores
 from tunesmith.llama_cpp import Tools
 from tunesmith.llama_cpp.environment import tool_environment
 from tunesmith.llama_cpp.serving import LOAD_SECONDS, conversation
+from tunesmith.llama_cpp.tied import dying_with_us
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.llama.run import Ran, dying_with_us, kill_group
+from tunesmith_trainer.llama.run import Ran, kill_group
 
 log = logging.getLogger(__name__)
 
