@@ -237,13 +237,12 @@ def test_the_users_llama_options_do_not_reach_a_chat(finished: Finished) -> None
 
 
 def test_chat_says_why_there_is_no_answer(finished: Finished) -> None:
-    """llama-server refuses what is longer than the model reads; that is an error and no empty answer."""
+    """llama-server refuses what is longer than the model reads; that is the caller's mistake and no empty answer."""
     refused = tunesmith("chat", finished.out, "--prompt", "Hello! " * 9000)
 
-    assert refused.code == 1
-    assert "llama-server refused to answer: " in refused.stderr
-    assert "context" in refused.stderr
-    assert "begins anew" in refused.stderr
+    assert refused.code == 2
+    assert "tokens, and the model reads 8192" in refused.stderr
+    assert "Ask with fewer words" in refused.stderr
 
 
 def test_gc_keeps_what_is_published(finished: Finished) -> None:
