@@ -13,11 +13,12 @@ from support.models import cut, smollm2
 from support.runs import manifest, run_job
 
 LAYERS = 2
+# Each method and each engine once, and the other pairs where there is time.
 METHODS_AND_ENGINES = [
     ("QLoRA", "Transformers"),
-    ("Full", "Transformers"),
-    ("QLoRA", "Unsloth"),
     ("Full", "Unsloth"),
+    pytest.param("Full", "Transformers", marks=pytest.mark.slow),
+    pytest.param("QLoRA", "Unsloth", marks=pytest.mark.slow),
 ]
 
 
