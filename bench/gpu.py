@@ -23,8 +23,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "QLoRA": {"optimizer": "PagedAdamW8bit"},
     "Full": {"lora": None, "learning_rate": 1e-5},
 }
-# Of one conversation of support.datasets.capitals, on average.
-TOKENS = 56
+# Tokens of one conversation of support.datasets.capitals, on average.
+TURN_TOKENS = 56
 
 
 def weighted(model: Path, folder: Path) -> Path:
@@ -44,7 +44,7 @@ def weighted(model: Path, folder: Path) -> Path:
 
 def long_rows(count: int, tokens: int) -> list[Conversation]:
     """Conversations of several turns."""
-    turns = max(1, tokens // TOKENS)
+    turns = max(1, tokens // TURN_TOKENS)
     short = capitals(count * turns)
     return [[turn for row in short[index * turns : (index + 1) * turns] for turn in row] for index in range(count)]
 

@@ -78,6 +78,16 @@ def test_a_dry_sweep_names_what_would_go_and_removes_nothing(tmp_path: Path, for
         assert would.stdout.replace("would be removed", "removed") == did.stdout
 
 
+def test_a_store_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """Its name may be misspelt; a new one has nothing to sweep, and that is no error."""
+    swept = called("gc", "--store", tmp_path / "sotre", TUNESMITH_CACHE=str(tmp_path / "cache"))
+
+    assert swept.code == 0
+    assert f"There is no store {tmp_path}/sotre yet." in swept.stdout
+    (tmp_path / "sotre").mkdir()
+    assert "no store" not in called("gc", "--store", tmp_path / "sotre", TUNESMITH_CACHE=str(tmp_path / "cache")).stdout
+
+
 @pytest.mark.parametrize(("other", "said"), [("second", True), ("first", False)])
 def test_runs_that_share_no_prompts_are_told_so(tmp_path: Path, other: str, said: bool) -> None:
     """Figures of different texts stand side by side as if they could be compared."""

@@ -187,3 +187,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         file.write_bytes(content)
     with pytest.raises(ManifestInvalid, match=r"job\.yaml"):
         load_manifest(read_manifest(file))
+
+
+@pytest.mark.parametrize(("text", "hint"), [("spec: [", "the file"), (f"{SMALLEST}  typo: 1\n", "the named field")])
+def test_what_helps_names_a_field_only_where_one_is_named(text: str, hint: str) -> None:
+    """YAML that cannot be read has no fields."""
+    with pytest.raises(ManifestInvalid) as caught:
+        parse_manifest(text)
+
+    assert caught.value.hint.startswith(f"Correct {hint}")

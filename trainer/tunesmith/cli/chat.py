@@ -31,8 +31,6 @@ MaxTokens = Annotated[int, typer.Option(help="An answer is cut off after so many
 Json = Annotated[bool, typer.Option("--json", help="Write the answer to --prompt as JSON.")]
 
 _POLL_SECONDS = 0.1
-# A llama-server that is asked to end first finishes the answer it is at, which nobody waits for any more.
-_GRACE_SECONDS = 2.0
 _CUT = "(cut off here; --max-tokens allows longer answers)"
 
 
@@ -106,15 +104,8 @@ def _serving(file: Path) -> Iterator[httpx.Client]:
                 _wait_until_ready(client, process, file)
                 yield client
         finally:
-            _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
+            # Asked to end, it would first finish the answer it is at, which nobody waits for; it has nothing to save.
+            process.kill()
 
 
 def _wait_until_ready(client: httpx.Client, process: "subprocess.Popen[bytes]", file: Path) -> None:

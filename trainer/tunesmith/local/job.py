@@ -221,10 +221,10 @@ def held(output: Path) -> Iterator[None]:
 
 def _tidy(lock: Path, fresh: Sequence[Path]) -> None:
     """Folders that were made for a run which then began nothing go again."""
-    if fresh and list(lock.parent.iterdir()) == [lock]:
-        lock.unlink()
-        # What somebody else has put there stays.
-        with suppress(OSError):
+    # What somebody else has put there stays, or is gone already.
+    with suppress(OSError):
+        if fresh and list(lock.parent.iterdir()) == [lock]:
+            lock.unlink()
             for place in fresh:
                 place.rmdir()
 
