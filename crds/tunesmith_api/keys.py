@@ -12,14 +12,14 @@ from tunesmith_api.stages import Kind
 # whenever its pinned build is raised. Never lowered. tests/unit/test_keys.py freezes the keys, and the recipes by pin.
 RECIPES: Mapping[Kind, int] = {
     Kind.BASE: 1,
-    Kind.DATASET: 4,
+    Kind.DATASET: 5,
     Kind.ADAPTER: 2,
     Kind.GGUF: 3,
     Kind.BASE_GGUF: 1,
     Kind.IMATRIX: 1,
     Kind.LOGITS: 2,
-    Kind.EVALUATION: 3,
-    Kind.QUANTIZED: 3,
+    Kind.EVALUATION: 4,
+    Kind.QUANTIZED: 4,
     Kind.PUBLICATION: 4,
 }
 

@@ -13,6 +13,8 @@ from tunesmith_api.sources import Dataset, same_rows
 GATE_CHUNKS = 40
 # The gate text has no more: the error of a paired difference gains little beyond (llama.cpp PR 7150; P66).
 MOST_GATE_CHUNKS = 100
+# What imatrix cards recommend at the least (P55), and all that the calibration text holds: half of it the user's rows.
+CALIBRATION_CHUNKS = 100
 # The most windows of general text: base and tuned model are compared window by window, so that a rise of some percent
 # stands out of its error with a dozen (measured with SmolLM2: an error of 0.006 in the mean logarithm).
 FORGETTING_CHUNKS = 12
@@ -88,8 +90,9 @@ class Imatrix(Api):
 
     mode: ImatrixMode = ImatrixMode.AUTO
     """Auto makes one if a type of the job gains from it (5 bits and fewer)."""
-    chunks: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """How many windows of 512 tokens of the calibration part it is made from."""
+    chunks: Annotated[int, Field(ge=1, le=CALIBRATION_CHUNKS)] = CALIBRATION_CHUNKS
+    """How many windows of 512 tokens of the calibration part it is made from. That part holds up to 50 of the training
+    rows and about 50 of general text: with few rows there are fewer, and the report says how many."""
 
 
 class Gates(Api):

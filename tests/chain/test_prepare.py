@@ -21,7 +21,7 @@ from tunesmith_trainer.conversion_proof import compare_vocabulary
 from tunesmith_trainer.data.rows import MAX_ROW_BYTES
 from tunesmith_trainer.engines.targets import check_folder_targets
 from tunesmith_trainer.prepare import load_base, prepare_rows, run
-from tunesmith_trainer.tokenizer import Tokenizer, load_tokenizer
+from tunesmith_trainer.tokenizer import PROBES, Tokenizer, load_tokenizer
 
 PARTS = ("train", "eval", "gate")
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -213,7 +213,12 @@ def test_plain_text_needs_no_template(tmp_path: Path, tokenizer: Tokenizer) -> N
 
     rows = [row for part in PARTS for row in _rows(folder, part)]
     long = [row for row in rows if row["line"] == 8]
-    assert (figures["chat"], _json(folder, "probes.json")) == (False, [])
+    probes = _json(folder, "probes.json")
+    assert (figures["chat"], figures["eosId"]) == (False, tokenizer.inner.convert_tokens_to_ids("<|im_end|>"))
+    assert {"messages": []}.items() <= probes[0].items()
+    assert [tokenizer.inner.decode(probe["ids"]) for probe in probes[:2]] == list(PROBES[:2])
+    assert all(probe["text"].startswith("Chapter") for probe in probes[len(PROBES) :])
+    assert len(probes) > len(PROBES)
     assert all(all(row["mask"]) for row in rows)
     assert tokenizer.inner.decode([i for row in long for i in row["input_ids"]]) == texts[7]["text"] + "<|im_end|>"
     assert json.loads(rows[0]["messages"]).keys() == {"text"}

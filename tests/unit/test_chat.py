@@ -17,10 +17,12 @@ import pytest
 from support.cli import called
 from support.llama_cpp_folders import a_chatting_server
 from support.waiting import wait_until
-from tunesmith.cli.answering import Piece, Sampling, client_of, piece_of
+from tunesmith.cli.answering import Piece, Sampling, client_of, of_conversation, of_text, piece_of
 from tunesmith.cli.chat import answer, chosen_file, first_messages
 from tunesmith.llama_cpp.tools import EXECUTABLES
 from tunesmith_api.failures import FailureClass, StageFailure
+
+HELLO = [{"role": "user", "content": "Hi"}]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,7 @@ def test_text_comes_in_pieces() -> None:
     event = {"choices": [{"delta": {"content": "Hi"}}]}
 
     assert piece_of("data: " + json.dumps(event)) == Piece("Hi")
+    assert piece_of('data: {"choices": [{"text": "and so", "finish_reason": "length"}]}') == Piece("and so", cut=True)
     others = (
         'data: {"choices": [{"delta": {"content": null}}]}',
         'data: {"choices": []}',
@@ -116,13 +119,13 @@ def server() -> Iterator[ThreadingHTTPServer]:
 def test_a_server_that_hangs_up_after_an_answer_is_asked_on(server: ThreadingHTTPServer) -> None:
     """Each question has a connection of its own."""
     with client_of(f"http://127.0.0.1:{server.server_port}") as client:
-        assert [answer(client, [{"role": "user", "content": "Hi"}], Sampling()) for _ in range(4)] == ["Hi"] * 4
+        assert [answer(client, of_conversation(HELLO), Sampling()) for _ in range(4)] == ["Hi"] * 4
 
 
 def test_a_template_that_writes_the_date_gets_the_day_of_the_training(server: ThreadingHTTPServer) -> None:
     """P10: as where it was measured; with today's date the model would be asked otherwise every day."""
     with client_of(f"http://127.0.0.1:{server.server_port}") as client:
-        answer(client, [{"role": "user", "content": "Hi"}], Sampling())
+        answer(client, of_conversation(HELLO), Sampling())
 
     (asked,) = server.asked  # type: ignore[attr-defined]
     assert asked["messages"] == [{"role": "user", "content": "Hi"}]
@@ -132,7 +135,7 @@ def test_a_template_that_writes_the_date_gets_the_day_of_the_training(server: Th
 def test_an_answer_has_a_bound(server: ThreadingHTTPServer) -> None:
     """A model that does not stop would go on to the end of its context."""
     with client_of(f"http://127.0.0.1:{server.server_port}") as client:
-        answer(client, [], Sampling(0.5, 7))
+        answer(client, of_text("Once"), Sampling(0.5, 7))
 
     (asked,) = server.asked  # type: ignore[attr-defined]
     assert (asked["max_tokens"], asked["temperature"]) == (7, 0.5)
@@ -142,9 +145,9 @@ def test_a_server_that_is_gone_is_a_sentence(server: ThreadingHTTPServer) -> Non
     """With a hint, and no traceback."""
     server.left = iter([1])  # type: ignore[attr-defined]
     with client_of(f"http://127.0.0.1:{server.server_port}") as client:
-        answer(client, [], Sampling())
+        answer(client, of_text("Once"), Sampling())
         with pytest.raises(StageFailure, match="llama-server broke off the conversation") as caught:
-            answer(client, [], Sampling())
+            answer(client, of_text("Once"), Sampling())
 
     assert "tunesmith chat" in caught.value.hint
 

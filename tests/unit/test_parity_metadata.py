@@ -12,7 +12,13 @@ from safetensors.numpy import save_file
 from tunesmith.llama_cpp.tools import Build, Origin, tools_in
 from tunesmith_trainer.llama.converter import model_conversion
 from tunesmith_trainer.llama.gguf_file import Gguf, Tensor
-from tunesmith_trainer.parity.metadata import Source, read_source, special_token_findings, structure_findings
+from tunesmith_trainer.parity.metadata import (
+    Source,
+    end_of_text_findings,
+    read_source,
+    special_token_findings,
+    structure_findings,
+)
 
 ROWS, COLUMNS = 100, 64
 SOURCE = Source(ROWS * COLUMNS, 2 * ROWS * COLUMNS, {"vocab_size": ROWS})
@@ -75,6 +81,14 @@ def test_a_head_is_missed_unless_it_is_the_embeddings_again(
         file.tensors["output.weight"] = replace(file.tensors["token_embd.weight"], name="output.weight")
 
     assert len(structure_findings(file, read_source(tmp_path))) == findings
+
+
+def test_another_end_of_text_is_found() -> None:
+    """P46: a model of plain texts stops only at the token that its texts were trained to end with."""
+    file = a_file(**{"tokenizer.ggml.eos_token_id": 2})
+
+    assert end_of_text_findings(file, 2) == end_of_text_findings(file, None) == []
+    assert end_of_text_findings(file, 1) == ["its EOS is token 2, the texts were trained to end with 1 (P46)"]
 
 
 def test_another_beginning_of_text_is_found() -> None:

@@ -355,3 +355,13 @@ def test_a_continued_text_need_not_end() -> None:
     answers = [said("no " * 20, stopped=False), said("and so on", stopped=False), said("")]
 
     assert answer_figures([text] * 3, answers, CONTROL)["clean"] == 2
+
+
+def test_only_control_tokens_are_markup_in_a_text() -> None:
+    """What chat formats write in letters are words of a text; a control token that the text itself has is meant."""
+    text = HeldOut("0" * 16, (), "", (1, 2), (1, 2, 3, 4), (1, 1, 1, 1), "User: what?\n### Response<|im_end|>")
+    answers = [said("User: so\n### Instruction"), said("done<|im_end|>\nAnd"), said("done<|im_start|>")]
+
+    found = answer_figures([text] * 3, answers, CONTROL)
+
+    assert (found["leaks"], found["leaked"]) == (1, ["<|im_start|>"])

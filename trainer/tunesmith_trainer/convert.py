@@ -107,7 +107,8 @@ def _tuned(task: Task, tuned: Tuned, rows: list[list[int]], beside: Executor) ->
     task.go_on(0.7)
     template = intended_template(task.base) if prepared.get("chat") else None
     path = folder / MODEL
-    file = verify_file(path, Intended(tuned.source, template, ends, prepared.get("bosId")))
+    end = None if prepared.get("chat") else prepared.get("eosId")
+    file = verify_file(path, Intended(tuned.source, template, ends, prepared.get("bosId"), end))
     probes = read_dataset_probes(task)
     rendering = beside.submit(_rendered, task, file, probes if template else [])
     figures = {**_file_figures(task, file), "merge": merge, **_evaluated(task, file, ends, (rows, right), probes)}

@@ -26,7 +26,7 @@ from tunesmith_trainer.data.encode import Assigned, Encoder
 from tunesmith_trainer.data.gather import Gathered, gather, merged_system, with_system
 from tunesmith_trainer.data.invalid import refuse_invalid
 from tunesmith_trainer.data.keep import Kept, kept
-from tunesmith_trainer.data.probes import probes
+from tunesmith_trainer.data.probes import probes, text_probes
 from tunesmith_trainer.data.report import dataset_report, rendered_examples, row_counts
 from tunesmith_trainer.data.split import USED, Part, Split, check_sizes, rates, split, times
 from tunesmith_trainer.data.system import Systems
@@ -200,7 +200,8 @@ def _write_texts(folder: Path, sample: Kept, base: Base) -> dict[str, int]:
     }
     for name, text in texts.items():
         (folder / f"{name}.txt").write_text(text.text, encoding="utf-8", newline="")
-    found = probes(sample.asked, base.tokenizer, base.systems.merges) if base.tokenizer.template else []
+    asked, tokenizer = sample.asked, base.tokenizer
+    found = probes(asked, tokenizer, base.systems.merges) if sample.chat else text_probes(asked, tokenizer)
     _write_json(folder / "probes.json", found)
     counts = {f"{name}{kind}": n for name, t in texts.items() for kind, n in (("Own", t.own), ("General", t.general))}
     return {name: count for name, count in counts.items() if name != "forgettingOwn"}

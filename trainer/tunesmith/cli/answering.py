@@ -1,7 +1,7 @@
-"""A conversation and a llama-server become an answer, piece by piece as it is made."""
+"""A conversation, or the beginning of a text, and a llama-server become an answer, piece by piece as it is made."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,24 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What llama-server is to answer: the path of its API and what the request holds beside how answers are drawn."""
+
+    path: str
+    content: Mapping[str, Any]
+
+
+def of_conversation(messages: Sequence[Mapping[str, str]]) -> Question:
+    """The next turn of a conversation, through the model's own template."""
+    return Question("/v1/chat/completions", conversation(messages))
+
+
+def of_text(text: str) -> Question:
+    """How a text goes on."""
+    return Question("/v1/completions", {"prompt": text})
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A part of an answer; `cut` where the answer ends here without having come to its end."""
 
@@ -42,14 +60,15 @@ def client_of(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=None, limits=fresh, trust_env=False)  # noqa: S113  # a person waits
 
 
-def pieces(client: httpx.Client, messages: Sequence[dict[str, str]], sampling: Sampling) -> Iterator[Piece]:
+def pieces(client: httpx.Client, question: Question, sampling: Sampling) -> Iterator[Piece]:
     """The answer as it comes.
 
-    Raises `SpecInvalid` for a conversation that the model cannot read, `Internal` where the server refuses or is gone.
+    Raises `SpecInvalid` for a question that is longer than the model reads, `Internal` where the server refuses or is
+    gone.
     """
     drawn = {"temperature": sampling.temperature, "max_tokens": sampling.most, "stream": True}
     try:
-        with client.stream("POST", "/v1/chat/completions", json=conversation(messages) | drawn) as stream:
+        with client.stream("POST", question.path, json={**question.content, **drawn}) as stream:
             if stream.is_error:
                 raise _refused(stream.read())
             yield from map(piece_of, stream.iter_lines())
@@ -68,8 +87,9 @@ def piece_of(line: str) -> Piece:
     if name == "error" or "error" in event:
         raise _refused(data.encode())
     choice = (event.get("choices") or [{}])[0]
-    # OpenAI's API reference, chat completions: "length" is the most tokens, or the context's end.
-    return Piece(str(choice.get("delta", {}).get("content") or ""), choice.get("finish_reason") == "length")
+    # OpenAI's API reference, chat completions and completions: "length" is the most tokens, or the context's end.
+    text = choice.get("text") or choice.get("delta", {}).get("content")
+    return Piece(str(text or ""), choice.get("finish_reason") == "length")
 
 
 def _refused(body: bytes) -> StageFailure:

@@ -4,8 +4,9 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tunesmith.cli.answering import MOST_TOKENS, Sampling, client_of, pieces
+from tunesmith.cli.answering import (
+    MOST_TOKENS,
+    Question,
+    Sampling,
+    client_of,
+    of_conversation,
+    of_text,
+    pieces,
+)
 from tunesmith.cli.inspect import Finished, read_report
 from tunesmith.cli.terminal import terminal, visible
 from tunesmith.llama_cpp import find_tools
@@ -32,6 +41,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write the answer to --prompt
 
 _POLL_SECONDS = 0.1
 _CUT = "(cut off here; --max-tokens allows longer answers)"
+_TEXTS = "It was trained on plain texts: what you write is the beginning of one, and it goes on from there."
 
 
 def chat(  # noqa: PLR0913, PLR0917  # each is an option of the command
@@ -43,7 +53,7 @@ def chat(  # noqa: PLR0913, PLR0917  # each is an option of the command
     max_tokens: MaxTokens = MOST_TOKENS,
     as_json: Json = False,
 ) -> None:
-    """Talk to the result. An empty line or Ctrl-D ends.
+    """Talk to the result. An empty line or Ctrl-D ends. A model that was trained on plain texts goes on with yours.
 
     Example: `tunesmith chat out/ Q4_K_M`
     """
@@ -52,20 +62,45 @@ def chat(  # noqa: PLR0913, PLR0917  # each is an option of the command
     console = terminal()
     report = read_report(out)
     file = out / chosen_file(report, type_)
-    messages, sampling = first_messages(report, system), Sampling(temperature, max_tokens)
+    talk, sampling = _talk_with(report, system), Sampling(temperature, max_tokens)
     with _serving(file) as client:
         if prompt is None:
-            console.print(f"{file.name}; an empty line ends.", style="dim")
+            console.print(f"{file.name}; an empty line ends.{'' if talk.chats else f' {_TEXTS}'}", style="dim")
             for line in _lines(console):
-                messages.append({"role": "user", "content": line})
-                messages.append({"role": "assistant", "content": answer(client, messages, sampling)})
+                talk.heard(answer(client, talk.asked(line), sampling))
         elif as_json:
-            messages.append({"role": "user", "content": prompt})
-            said = list(pieces(client, messages, sampling))
+            said = list(pieces(client, talk.asked(prompt), sampling))
             told = {"answer": "".join(piece.text for piece in said), "cut": any(piece.cut for piece in said)}
-            sys.stdout.write(json.dumps({"file": str(file), "messages": messages} | told) + "\n")
+            asked = {"messages": talk.messages} if talk.chats else {"prompt": prompt}
+            sys.stdout.write(json.dumps({"file": str(file)} | asked | told) + "\n")
         else:
-            answer(client, [*messages, {"role": "user", "content": prompt}], sampling)
+            answer(client, talk.asked(prompt), sampling)
+
+
+@dataclass(slots=True)
+class _Talk:
+    """What was said so far; a model of plain texts (`chats` is false) begins anew with each."""
+
+    chats: bool
+    messages: list[dict[str, str]]
+
+    def asked(self, text: str) -> Question:
+        if not self.chats:
+            return of_text(text)
+        self.messages.append({"role": "user", "content": text})
+        return of_conversation(self.messages)
+
+    def heard(self, text: str) -> None:
+        self.messages.append({"role": "assistant", "content": text})
+
+
+def _talk_with(report: dict[str, object], system: str | None) -> _Talk:
+    """Reports of before plain texts were told apart are of conversations."""
+    chats = (report.get("dataset") or {}).get("chat", True)  # type: ignore[attr-defined]  # JSON
+    if not chats and system is not None:
+        message = "--system is for models that converse, and this one was trained on plain texts"
+        raise StageFailure(FailureClass.SPEC_INVALID, message, "Leave it out, and begin the text with what it says.")
+    return _Talk(bool(chats), first_messages(report, system) if chats else [])
 
 
 def first_messages(report: dict[str, object], system: str | None) -> list[dict[str, str]]:
@@ -134,10 +169,10 @@ def _lines(console: Console) -> Iterator[str]:
         yield line
 
 
-def answer(client: httpx.Client, messages: Sequence[dict[str, str]], sampling: Sampling) -> str:
+def answer(client: httpx.Client, question: Question, sampling: Sampling) -> str:
     """Print the answer as it comes, and whether it was cut; returns it whole. Raises as `pieces`."""
     text, cut = "", False
-    for piece in pieces(client, messages, sampling):
+    for piece in pieces(client, question, sampling):
         text, cut = text + piece.text, cut or piece.cut
         sys.stdout.write(visible(piece.text))
         sys.stdout.flush()

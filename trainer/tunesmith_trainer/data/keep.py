@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tunesmith_api.settings import CONTEXT_LENGTH
-from tunesmith_trainer.data.conversations import Conversation
+from tunesmith_trainer.data.conversations import Example
 from tunesmith_trainer.data.encode import Record
 from tunesmith_trainer.data.probes import OWN_PROBES
 from tunesmith_trainer.data.report import EXAMPLES
@@ -19,7 +19,7 @@ class Kept:
     calibration: Sample
     chat: bool = False
     examples: list[Record] = field(default_factory=list)
-    asked: list[Conversation] = field(default_factory=list)
+    asked: list[Example] = field(default_factory=list)
 
     def take(self, record: Record) -> None:
         """Keep of the record what is wanted of it.
@@ -39,7 +39,7 @@ class Kept:
                 # Tokens of a text are at most those of the row that it is part of.
                 self.gate.add(record.said, sum(record.mask))
             case Part.EVAL:
-                if not isinstance(example, str) and len(self.asked) < OWN_PROBES:
+                if len(self.asked) < OWN_PROBES:
                     self.asked.append(example)
             case _:
                 pass

@@ -1,4 +1,4 @@
-"""Conversations on which Hugging Face's template and tokenizer are later compared with llama.cpp's.
+"""Conversations, or plain texts, on which Hugging Face's template and tokenizer are later compared with llama.cpp's.
 
 Built from shapes that loaders are known to render or split differently, and from held-out rows of the user's own.
 """
@@ -9,12 +9,14 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from tunesmith_trainer.data.conversations import Conversation, Message
+from tunesmith_trainer.data.conversations import Conversation, Example, Message
 from tunesmith_trainer.data.gather import merged_system
 from tunesmith_trainer.tokenizer import PROBES, Tokenizer
 
 # Fixed shapes and own rows make about 40 together (pipeline C.2).
 OWN_PROBES = 20
+# Of a plain text, which may be a book: more than any fixed shape has.
+_MOST_CHARACTERS = 2_000
 
 
 def _say(*turns: tuple[str, str]) -> Conversation:
@@ -45,12 +47,22 @@ def _pairs(conversation: Conversation) -> list[tuple[str, str]]:
     return [(turn["role"], turn["content"]) for turn in conversation]
 
 
-def probes(own: Iterable[Conversation], tokenizer: Tokenizer, merges_system: bool) -> list[dict[str, Any]]:
+def text_probes(own: Iterable[Example], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """`text` and `ids` of each fixed text and of the beginnings of own ones, for a model that is trained on texts."""
+    texts = [*PROBES, *(row[:_MOST_CHARACTERS] for row in own if isinstance(row, str))]
+    encoded = tokenizer.encode(texts)
+    return [
+        {"messages": [], "text": text, "ids": tokenizer.with_bos(encoding.ids)}
+        for text, encoding in zip(texts, encoded, strict=True)
+    ]
+
+
+def probes(own: Iterable[Example], tokenizer: Tokenizer, merges_system: bool) -> list[dict[str, Any]]:
     """`messages`, `add_generation_prompt`, `text` and `ids` of each probe; what the template refuses is left out."""
     found = []
     fixed = fixed_conversations(tokenizer.special)
     ended = [(*one, Message(role="assistant", content="It does.")) for one in fixed[:6]]
-    asked = [row[:-1] for row in own]
+    asked = [row[:-1] for row in own if not isinstance(row, str)]
     for messages, prompt in [*product([*fixed, *asked], [True]), *product(ended, [False])]:
         sent = merged_system(messages) if merges_system else messages
         if isinstance(sent, str):

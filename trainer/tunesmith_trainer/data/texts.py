@@ -10,7 +10,7 @@ from hashlib import blake2b
 from importlib import resources
 from itertools import pairwise
 
-from tunesmith_api.measuring import FORGETTING_CHUNKS, GATE_CHUNKS, MOST_GATE_CHUNKS
+from tunesmith_api.measuring import CALIBRATION_CHUNKS, FORGETTING_CHUNKS, GATE_CHUNKS, MOST_GATE_CHUNKS
 from tunesmith_api.settings import CONTEXT_LENGTH
 from tunesmith_trainer.tokenizer import Tokenizer
 
@@ -18,9 +18,8 @@ from tunesmith_trainer.tokenizer import Tokenizer
 # little beyond 100 (llama.cpp PR 7150; P65, P66). One window more, since tokens at the seams may merge.
 GATE_WINDOWS = GATE_CHUNKS + 1
 GATE_MOST_WINDOWS = MOST_GATE_CHUNKS
-# 100 windows of 512 tokens are what imatrix cards recommend at the least (P55); half of them from the user's own rows.
-CALIBRATION_WINDOWS = 100
-CALIBRATION_OWN_WINDOWS = 50
+CALIBRATION_WINDOWS = CALIBRATION_CHUNKS
+CALIBRATION_OWN_WINDOWS = CALIBRATION_CHUNKS // 2
 # One window more here too.
 FORGETTING_WINDOWS = FORGETTING_CHUNKS + 1
 _SEAM = "\n\n"

@@ -131,6 +131,14 @@ def special_token_findings(file: Gguf, ends_of_turn: Sequence[str], bos: int | N
     return found
 
 
+def end_of_text_findings(file: Gguf, trained: int | None) -> list[str]:
+    """Whether EOS is the token that plain texts were trained to end with; None: the model was not trained on texts."""
+    eos = file.token_id("eos")
+    if trained is None or eos is None or eos == trained:
+        return []
+    return [f"its EOS is token {eos}, the texts were trained to end with {trained} (P46)"]
+
+
 def _constant_findings(file: Gguf, config: Mapping[str, Any]) -> list[str]:
     """Numbers of the architecture that are not those of config.json; a slightly wrong one hides in rounding."""
     rope = config.get("rope_parameters")

@@ -13,6 +13,7 @@ from tunesmith_trainer.llama.gguf_file import Gguf, read_gguf
 from tunesmith_trainer.llama.libllama import Model
 from tunesmith_trainer.parity.logits import RIGHT, SEQUENCE, Agreement, compare, shortcomings
 from tunesmith_trainer.parity.metadata import (
+    end_of_text_findings,
     read_source,
     special_token_findings,
     structure_findings,
@@ -34,13 +35,15 @@ NAMED = 5
 class Intended:
     """What a GGUF has to be: made of the weights in `folder`, with this template, these ends of a turn, this BOS.
 
-    `ends_of_turn` is empty where the model was not trained for chat.
+    `ends_of_turn` is empty where the model was not trained for chat: then `end_of_text` is the token that its texts
+    were trained to end with, None where it was not trained at all.
     """
 
     folder: Path
     template: str | None
     ends_of_turn: tuple[str, ...] = ()
     bos: int | None = None
+    end_of_text: int | None = None
 
 
 def verify_file(path: Path, intended: Intended) -> Gguf:
@@ -50,6 +53,7 @@ def verify_file(path: Path, intended: Intended) -> Gguf:
         *structure_findings(file, read_source(intended.folder)),
         *tensor_findings(file),
         *special_token_findings(file, intended.ends_of_turn, intended.bos),
+        *end_of_text_findings(file, intended.end_of_text),
         *template_findings(file, intended.template),
     ]
     refuse(path, findings)

@@ -13,6 +13,7 @@ _MOST_PROMPT_TOKENS = 64
 class HeldOut:
     """One row: `prompt` is the conversation without its last answer (empty for plain text), `reference` that answer.
 
+    `text` is the whole of a plain text, which has no reference, and empty for a conversation.
     `prompt_ids` are the tokens that stood before the answer when the row was prepared, `ids` and `mask` (1 =
     supervised) the whole row, `answer_tokens` how long the reference is.
     """
@@ -23,6 +24,7 @@ class HeldOut:
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
     mask: tuple[int, ...]
+    text: str = ""
 
     @property
     def answer_tokens(self) -> int:
@@ -53,7 +55,7 @@ def held_out(sha: str, messages: str, ids: Sequence[int], mask: Sequence[int]) -
     content = json.loads(messages)
     if isinstance(content, dict):
         start = min(len(ids) // 2, _MOST_PROMPT_TOKENS)
-        return HeldOut(sha[:16], (), "", tuple(ids[:start]), tuple(ids), tuple(mask))
+        return HeldOut(sha[:16], (), "", tuple(ids[:start]), tuple(ids), tuple(mask), content["text"])
     start = last_answer(mask)
     return HeldOut(sha[:16], tuple(content[:-1]), content[-1]["content"], tuple(ids[:start]), tuple(ids), tuple(mask))
 
