@@ -315,6 +315,9 @@ def test_a_dropped_head_is_refused(tools: Tools, tmp_path: Path) -> None:
         verify_file(wrong, Intended(source, intended_template(base)))
     with open_model(tools, wrong) as opened, pytest.raises(StageFailure, match="KL divergence"):
         verify_logits(opened, wrong, rows, wanted)
+    with open_model(tools, wrong) as opened:
+        missed = compare(zip(wanted, llama_logits(opened, rows), strict=True))
+    assert missed.mean_kl > BY_FAR * RIGHT.mean_kl
 
 
 def _adapter_with(adapter: Path, target: Path, change: dict[str, object]) -> Path:

@@ -224,6 +224,21 @@ def test_plain_text_needs_no_template(tmp_path: Path, tokenizer: Tokenizer) -> N
     assert json.loads(rows[0]["messages"]).keys() == {"text"}
 
 
+def test_an_evaluation_dataset_is_all_that_is_held_out(tmp_path: Path) -> None:
+    """Its rows, and no others, are the eval part; what the training rows share with it is not trained."""
+    held = chats(12, start=1_000)
+    write_rows(tmp_path / "sources" / "0", [*chats(60), *held[:3]])
+    write_rows(tmp_path / "sources" / "evaluation", held)
+
+    folder, figures = _rows_of(smollm2(), tmp_path, prepare_settings(evaluation=DatasetSettings(digest="sha256:e")))
+
+    held_out, trained = _rows(folder, "eval"), _rows(folder, "train")
+    assert {(row["dataset"], row["line"]) for row in held_out} == {(-1, line) for line in range(1, 13)}
+    assert not {row["prompt_sha"] for row in held_out} & {row["prompt_sha"] for row in trained}
+    assert figures["evalRows"] == 12
+    assert {row["dataset"] for row in trained} == {0}
+
+
 def test_conversations_need_a_template(tmp_path: Path) -> None:
     """A base model without template and a chat dataset do not fit together."""
     base = _copied(tmp_path / "base")

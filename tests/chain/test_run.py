@@ -70,6 +70,23 @@ def test_the_folder_can_be_handed_over(finished: Finished) -> None:
     }
 
 
+def names_in(content: object) -> set[str]:
+    """The names of all fields of a report, but for those that a job, a file or a package gives."""
+    given = {"settings", "made", "tensorTypes", "versions", "texts", "labels"}
+    if isinstance(content, list):
+        return set().union(*map(names_in, content))
+    if not isinstance(content, dict):
+        return set()
+    return set(content).union(*(names_in(value) for name, value in content.items() if name not in given))
+
+
+def test_every_figure_is_explained(finished: Finished) -> None:
+    """docs/report.md names each field of a real report."""
+    explained = set(re.findall(r"`(\w+)`", (DOCS / "report.md").read_text()))
+
+    assert names_in(finished.report()) - explained == set()
+
+
 def test_the_report_keeps_its_schema_and_names_the_very_file(finished: Finished) -> None:
     """The digest in the report is that of the file that lies there: what was measured was not changed."""
     report = finished.report()

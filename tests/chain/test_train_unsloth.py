@@ -42,6 +42,14 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         "Full": {"settings": {**EIGHT_STEPS, "method": "Full", "lora": None, "max_steps": 2, "learning_rate": 1e-4}},
         "packed": {"settings": {**EIGHT_STEPS, "lora": RS_LORA, "max_steps": 3, "packing": True}},
         "padded": {"settings": {**EIGHT_STEPS, "lora": RS_LORA, "max_steps": 3}},
+        "checkpointed": {
+            "settings": {**EIGHT_STEPS, "lora": RS_LORA, "max_steps": 3},
+            "execution": {"batch_size": 2, "gradient_checkpointing": True},
+        },
+        "going on": {
+            "settings": {**EIGHT_STEPS, "lora": RS_LORA, "max_steps": 1, "start_adapter": "sha256:0"},
+            "adapter": str(folder / "padded" / "adapter"),
+        },
         "whole model": {"base": str(whole), "settings": {**EIGHT_STEPS, "max_steps": 1, "effective_batch_size": 4}},
         "Transformers": {
             "base": str(whole),
@@ -114,6 +122,17 @@ def test_packed_rows_do_not_see_each_other(trained: dict[str, dict[str, Any]]):
     """P79: on a CPU packing is exact with Unsloth too."""
     assert trained["packed"]["figures"]["packing"] is True
     assert losses(trained["packed"]) == pytest.approx(losses(trained["padded"]), rel=0.01)
+
+
+def test_layers_that_are_computed_twice_give_the_same_loss(trained: dict[str, dict[str, Any]]):
+    """Unsloth's own gradient checkpointing saves memory and nothing else."""
+    assert trained["checkpointed"]["figures"]["gradientCheckpointing"] is True
+    assert losses(trained["checkpointed"]) == pytest.approx(losses(trained["padded"]), rel=0.001)
+
+
+def test_training_goes_on_from_an_adapter(trained: dict[str, dict[str, Any]]):
+    """The first loss is lower than where the adapter's own training began."""
+    assert trained["going on"]["figures"]["firstLoss"] < trained["padded"]["figures"]["firstLoss"]
 
 
 def test_the_adapter_is_scaled_as_asked_for(trained: dict[str, dict[str, Any]]):

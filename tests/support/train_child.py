@@ -1,8 +1,9 @@
 """One or more trainings in a process of their own, for what patches the whole process or is killed: JSON in, JSON out.
 
 python -m support.train_child CALLS.json RESULTS.json, where CALLS is a list of {"base", "dataset", "scratch",
-"settings", "execution", "checkpoints", "killAt", "gpuMemory"}: with `killAt` the process kills itself as soon as the
-checkpoint of that step is stored; `gpuMemory` are the bytes of a GPU that it may take from then on.
+"settings", "execution", "adapter", "checkpoints", "killAt", "gpuMemory"}: `adapter` is what training goes on from; with
+`killAt` the process kills itself as soon as the checkpoint of that step is stored; `gpuMemory` are the bytes of a GPU
+that it may take from then on.
 """
 
 import json
@@ -24,6 +25,8 @@ def main() -> None:
 
 def train(call: dict[str, Any]) -> dict[str, Any]:
     inputs = {Kind.BASE: Path(call["base"]), Kind.DATASET: Path(call["dataset"])}
+    if "adapter" in call:
+        inputs[Kind.ADAPTER] = Path(call["adapter"])
     if "gpuMemory" in call:
         limit_gpu(call["gpuMemory"])
     checkpoints = None

@@ -116,6 +116,21 @@ def test_of_two_jobs_that_begin_at_once_the_first_to_store_the_base_stays(prepar
     assert all(repaired[kind] != first[kind] for kind in (Kind.BASE, Kind.ADAPTER))
 
 
+def test_held_out_rows_of_their_own_lie_beside_the_training_rows(prepared: Prepared, tmp_path: Path) -> None:
+    """In the folder that prepare reads them from; rows that were exchanged since are not laid out."""
+    (tmp_path / "held-out.jsonl").write_text('{"text": "held out"}\n')
+    spec = prepared.spec.to_json_dict() | {"evaluation": {"dataset": {"source": "file://held-out.jsonl"}}}
+    asked = Prepared(tmp_path, prepared.access, spec)
+    asked.gather()
+
+    sources = tmp_path / "scratch" / "sources"
+    found = {str(path.relative_to(sources)): path.read_text() for path in sources.rglob("*.jsonl")}
+    assert found == {"0/rows.jsonl": "{}\n", "evaluation/held-out.jsonl": '{"text": "held out"}\n'}
+    (tmp_path / "held-out.jsonl").write_text('{"text": "exchanged"}\n')
+    with pytest.raises(StageFailure, match=r"held-out\.jsonl has changed"):
+        asked.gather()
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "adapter/adapter_model.safetensors"])
 @pytest.mark.parametrize("change", ["other bytes", "", None])
 def test_a_model_that_changed_is_not_stored_under_the_old_key(
