@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: help setup prerequisites tools demo-model demo test-parts test test-all lint style imports types generate check-generated lock bench clean
+.PHONY: help setup prerequisites tools demo-model demo cluster cluster-down images test-parts test test-all lint style imports types generate check-generated lock bench clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,15 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # Before the tests, whose time is bounded: the first building of a server is not.
 test-parts: demo-model
 	-@PYTHONPATH=tests $(BIN)/python -m support.server_binaries
+
+cluster: setup  ## a real Kubernetes of one node on this machine, with MinIO and an image registry (root)
+	@PYTHONPATH=tests $(BIN)/python -m support.real_cluster up
+
+cluster-down: $(VENV)/synced  ## end it, and leave nothing of it behind
+	@PYTHONPATH=tests $(BIN)/python -m support.real_cluster down
+
+images: setup  ## build the images into the cluster's registry
+	@PYTHONPATH=tests $(BIN)/python -m support.real_cluster.images
 
 test: test-parts  ## the fast tests
 	$(PYTEST) -m "not slow"

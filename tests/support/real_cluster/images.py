@@ -1,0 +1,148 @@
+"""Images out of Dockerfiles into the cluster's registry, built by buildah; bases are pulled, or made where none is had.
+
+``python -m support.real_cluster.images [operator gguf trainer]`` builds and pushes them.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from support.control_plane import ROOT, SOURCE
+from support.real_cluster.layout import REGISTRY, Layout, layout
+from support.server_binaries import go, run_to_end
+from tunesmith.llama_cpp.find import built_folder
+
+NAMES = ("operator", "gguf", "trainer")
+BASE = "docker.io/library/debian:bookworm-slim"
+_SUITE = "bookworm"
+# What is packed into an image beside its Dockerfile: the same files make the same image.
+_SOURCES = ("requirements", "crds", "trainer", "operator", "pyproject.toml", "README.md", "LICENSE")
+_MACHINES_OWN = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
+
+
+def reference(name: str) -> str:
+    """Where the image of this working tree is in the cluster's registry: its tag is that of what it is made of."""
+    digest = hashlib.sha256()
+    for path in _files((*_SOURCES, f"images/{name}")):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return f"{REGISTRY}/tunesmith/{name}:{digest.hexdigest()[:12]}"
+
+
+def _files(names: Iterable[str]) -> list[Path]:
+    places = [ROOT / name for name in names]
+    found = [path for place in places for path in ([place] if place.is_file() else place.rglob("*"))]
+    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
+
+
+class Builder:
+    """buildah with a storage of its own in the cache, so that layers are kept from one build to the next."""
+
+    def __init__(self, kept: Path) -> None:
+        kept.mkdir(parents=True, exist_ok=True)
+        self.kept = kept
+
+    def image(self, name: str) -> str:
+        """Build and push an image unless the registry has it; its reference."""
+        wanted = reference(name)
+        if not self._is_pushed(wanted):
+            print(f"images: building {name}", file=sys.stderr, flush=True)
+            self._have_base()
+            self._build(name, wanted, self._llama_cpp() if name != "operator" else None)
+            print(f"images: pushing {name}", file=sys.stderr, flush=True)
+            self._run("push", "--tls-verify=false", "--quiet", wanted)
+        return wanted
+
+    def pause(self) -> str:
+        """The image of a pod's own process."""
+        wanted = f"{REGISTRY}/pause:1"
+        if not self._is_pushed(wanted):
+            with tempfile.TemporaryDirectory() as work:
+                flags = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
+                go(["build", "-C", str(SOURCE / "pause"), "-trimpath", "-o", f"{work}/pause", "main.go"], flags)
+                self._from_folder(Path(work), wanted, "/", entrypoint="/pause")
+            self._run("push", "--tls-verify=false", "--quiet", wanted)
+        return wanted
+
+    def _build(self, name: str, wanted: str, llama_cpp: str | None) -> None:
+        command = ["bud", "--quiet", "--layers", "--isolation", "chroot", "--pull-never", "--network", "host"]
+        command += ["--file", str(ROOT / "images" / name / "Dockerfile"), "--tag", wanted]
+        command += [] if llama_cpp is None else ["--build-arg", f"LLAMA_CPP={llama_cpp}"]
+        command += self._of_this_machine()
+        self._run(*command, str(ROOT))
+
+    def _of_this_machine(self) -> list[str]:
+        """How this machine reaches package registries: its authorities and settings, which do not stay in the image."""
+        there = [path for path in _MACHINES_OWN if Path(path).exists()]
+        return [
+            *(word for path in there for word in ("--volume", f"{path}:{path}:ro")),
+            *(f"--env=SSL_CERT_FILE={path}" for path in there[:1] if "ssl" in path),
+        ]
+
+    def _have_base(self) -> None:
+        if self._has(BASE) or self._run_quietly("pull", "--quiet", BASE):
+            return
+        print(f"images: {BASE} cannot be pulled: making it with debootstrap", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(dir=self.kept) as work:
+            root = Path(work) / "root"
+            run_to_end(["debootstrap", "--variant=minbase", _SUITE, str(root)])
+            shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
+            self._from_folder(root, BASE, "/")
+
+    def _llama_cpp(self) -> str:
+        """The tools that this machine has built, as an image: compiled once for laptop, tests and images."""
+        folder = built_folder()
+        wanted = f"localhost/llama-cpp:{folder.name.lower()}"
+        if not self._has(wanted):
+            self._from_folder(folder, wanted, "/llama.cpp")
+        return wanted
+
+    def _from_folder(self, folder: Path, wanted: str, at: str, *, entrypoint: str | None = None) -> None:
+        container = self._run("from", "--pull-never", "scratch").strip()
+        self._run("copy", "--quiet", container, str(folder), at)
+        if entrypoint is not None:
+            self._run("config", "--entrypoint", f'["{entrypoint}"]', "--user", "65535:65535", container)
+        self._run("commit", "--quiet", "--rm", container, wanted)
+
+    def _has(self, name: str) -> bool:
+        return bool(self._run("images", "--quiet", "--filter", f"reference={name}").strip())
+
+    def _is_pushed(self, name: str) -> bool:
+        repository, tag = name.removeprefix(f"{REGISTRY}/").rsplit(":", 1)
+        return (self.kept / f"registry/docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}").is_dir()
+
+    def _command(self, *words: str) -> list[str]:
+        storage = ["--root", str(self.kept / "buildah"), "--runroot", str(self.kept / "buildah-run")]
+        return ["buildah", *storage, "--storage-driver", "overlay", *words]
+
+    def _run(self, *words: str) -> str:
+        done = subprocess.run(self._command(*words), capture_output=True, text=True, check=False, env=_environment())
+        if done.returncode:
+            raise RuntimeError(f"buildah {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        return done.stdout
+
+    def _run_quietly(self, *words: str) -> bool:
+        return not subprocess.run(
+            self._command(*words), capture_output=True, check=False, env=_environment()
+        ).returncode
+
+
+def _environment() -> dict[str, str]:
+    """buildah's own configuration is the system's; nothing of a user's is asked."""
+    return os.environ | {"BUILDAH_ISOLATION": "chroot"}
+
+
+def main() -> None:
+    """Build and push."""
+    here: Layout = layout()
+    builder = Builder(here.kept)
+    for name in sys.argv[1:] or NAMES:
+        print(builder.image(name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The operator in the cluster, installed from the chart with images of this working tree."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.control_plane import ROOT
+from support.real_cluster.images import Builder
+from support.real_cluster.layout import MINIO_HERE, MINIO_IN_CLUSTER, Layout
+from support.real_cluster.lifecycle import kubectl
+from support.server_binaries import cached_binary, go_install
+from support.servers import ACCESS_KEY, SECRET_KEY, S3Server
+
+HELM_VERSION = "v3.22.0"
+NAMESPACE = "tunesmith-system"
+BUCKET = "tunesmith"
+SECRET = "store"
+
+
+def helm_binary() -> Path:
+    """Helm, built from its module when it is not in the cache (about 2 minutes)."""
+
+    def build(work: Path) -> Path:
+        go_install(f"helm.sh/helm/v3/cmd/helm@{HELM_VERSION}", work, {"CGO_ENABLED": "0"})
+        return work / "helm"
+
+    return cached_binary(f"helm-{HELM_VERSION}", "building Helm, about 2 minutes", build)
+
+
+def values(images: dict[str, str]) -> dict[str, Any]:
+    """The chart's values: the images, and MinIO as the default store."""
+    repository, tag = images["operator"].rsplit(":", 1)
+    store = {"uri": f"s3://{BUCKET}", "endpoint": MINIO_IN_CLUSTER, "secretRef": {"name": SECRET}}
+    config = {"images": {name: images[name] for name in ("trainer", "gguf")}, "store": store}
+    return {"image": {"repository": repository, "tag": tag}, "config": config}
+
+
+def install(layout: Layout) -> None:
+    """Build what is not built, install or upgrade the chart, and wait until the operator is there."""
+    images = {name: Builder(layout.kept).image(name) for name in ("operator", "gguf", "trainer")}
+    command = [helm_binary(), "upgrade", "tunesmith", ROOT / "charts" / "tunesmith", "--install", "--wait"]
+    command += ["--namespace", NAMESPACE, "--create-namespace", "--values", "-", "--kubeconfig", layout.kubeconfig]
+    words = [str(word) for word in command]
+    given = yaml.safe_dump(values(images))
+    done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = kubectl(layout, "--namespace", NAMESPACE, "get", "pods,events")
+        raise RuntimeError(f"the chart could not be installed: {done.stderr}\n{said}")
+
+
+def minio() -> S3Server:
+    """The cluster's MinIO, as this machine reaches it, with the operator's default bucket."""
+    server = S3Server("minio", MINIO_HERE, bucket=BUCKET)
+    client = server.client()
+    if not client.bucket_exists(BUCKET):
+        client.make_bucket(BUCKET)
+    return server
+
+
+def team(layout: Layout, name: str) -> str:
+    """A new namespace under Pod Security 'restricted', with the store's Secret."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    secret = {"metadata": {"name": SECRET, "namespace": name}, "stringData": keys}
+    objects = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}},
+        {"apiVersion": "v1", "kind": "Secret", **secret},
+    ]
+    given = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    kubectl(layout, "apply", "--filename=-", given=given)
+    return name

@@ -1,0 +1,64 @@
+"""The pods' network: a bridge with the node's address, and one rule for what leaves it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from support.real_cluster.layout import BRIDGE, NODE_IP, PODS, Layout
+from support.server_binaries import run_to_end
+
+_RANGE = f"{PODS}.0/24"
+# The plugin's own masquerading leaves a chain for each pod that was not taken down in order: this is one rule.
+_MASQUERADE = ["POSTROUTING", "-s", _RANGE, "!", "-d", _RANGE, "-j", "MASQUERADE"]
+# Forwarding, and the bridge's frames past the rules of the Services (a pod that calls a Service of another).
+_SWITCHES = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
+
+
+def put(layout: Layout) -> None:
+    """Make the bridge and what containerd reads; again: nothing."""
+    if not Path(f"/sys/class/net/{BRIDGE}").exists():
+        run_to_end(["ip", "link", "add", BRIDGE, "type", "bridge"])
+        run_to_end(["ip", "addr", "add", f"{NODE_IP}/24", "dev", BRIDGE])
+        run_to_end(["ip", "link", "set", BRIDGE, "up"])
+    _switch_on(layout.state / "switches")
+    if _iptables("--check", *_MASQUERADE):
+        run_to_end(["iptables", "-w", "-t", "nat", "--append", *_MASQUERADE])
+    folder = layout.state / "cni"
+    folder.mkdir(exist_ok=True)
+    (folder / "10-bridge.conflist").write_text(json.dumps(_plugins(layout)))
+
+
+def remove(layout: Layout) -> None:
+    """Take away the bridge, its rule, and put the system's switches back."""
+    while not _iptables("--check", *_MASQUERADE):
+        run_to_end(["iptables", "-w", "-t", "nat", "--delete", *_MASQUERADE])
+    if Path(f"/sys/class/net/{BRIDGE}").exists():
+        run_to_end(["ip", "link", "del", BRIDGE])
+    kept = layout.state / "switches"
+    for line in kept.read_text().splitlines() if kept.exists() else ():
+        name, value = line.split()
+        (Path("/proc/sys") / name).write_text(value)
+
+
+def _switch_on(kept: Path) -> None:
+    """What was set before is written down first."""
+    there = [name for name in _SWITCHES if (Path("/proc/sys") / name).exists()]
+    if not kept.exists():
+        kept.write_text("".join(f"{name} {(Path('/proc/sys') / name).read_text().strip()}\n" for name in there))
+    for name in there:
+        (Path("/proc/sys") / name).write_text("1")
+
+
+def _iptables(*words: str) -> int:
+    return subprocess.run(["iptables", "-w", "-t", "nat", *words], capture_output=True, check=False).returncode
+
+
+def _plugins(layout: Layout) -> dict[str, object]:
+    addresses = {
+        "type": "host-local",
+        "dataDir": str(layout.state / "cni-data"),
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "ranges": [[{"subnet": _RANGE, "rangeStart": f"{PODS}.10"}]],
+    }
+    bridge = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "hairpinMode": True, "ipam": addresses}
+    return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
