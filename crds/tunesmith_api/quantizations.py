@@ -125,3 +125,8 @@ ALIASES: dict[str, QuantizationType] = {
     "Q4_K": _T.Q4_K_M,
     "Q5_K": _T.Q5_K_M,
 }
+
+
+def file_name(job: str, quantization: str) -> str:
+    """What the GGUF of a type is called in a published folder."""
+    return f"{job}-{quantization}.gguf"

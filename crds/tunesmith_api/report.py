@@ -27,7 +27,7 @@ class GateReport(Recorded):
     """One gate of one file."""
 
     name: str
-    """The gate's field in spec.gates."""
+    """The gate's field in spec.gates; noMarkupLeaked has none, since no markup is ever right in an answer."""
     verdict: str
     """Passed, Failed or Inconclusive."""
     value: float | None = None

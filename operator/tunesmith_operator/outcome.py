@@ -8,6 +8,7 @@ from tunesmith_api.stages import Failure, Stage, failure_of
 from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
 from tunesmith_operator.conditions import Standing, conditions_of
 from tunesmith_operator.fold import Folded
+from tunesmith_operator.made import artifacts_of, summary_of
 from tunesmith_operator.world import World
 
 
@@ -35,6 +36,8 @@ def outcome_of(world: World, folded: Folded) -> Outcome:
     suspended = world.spec.suspend and not done and failure is None
     phase = _phase(status, (live, done, suspended), failure)
     halted = suspended or failure is not None or phase is Phase.COMPLETE
+    made = artifacts_of(world.name, folded.course.plan, status.stages)
+    status = status.model_copy(update={"artifacts": made, "summary": summary_of(status.stages)})
     return Outcome(_standing(world, status, phase, failure), halted, stopped=suspended or late is not None)
 
 

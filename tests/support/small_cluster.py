@@ -158,7 +158,9 @@ def result_text(stage_name: str, spec: JobSpec, present: tuple[str, ...] = ()) -
     if stage is Stage.PREPARE:
         figures = {"resolved": brief(resolved(spec)), "present": list(present)}
     if stage is Stage.PUBLISH:
-        figures = {"verdict": "Passed", "onFailure": "Withhold"}
+        verdicts = dict.fromkeys(spec.quantizations, "Passed")
+        figures = {"verdict": "Passed", "onFailure": "Withhold", "passed": len(verdicts), "files": len(verdicts)}
+        figures |= {"verdicts": verdicts}
     return StageResult(stage=stage, figures=figures).model_dump_json(by_alias=True, exclude_none=True)
 
 

@@ -76,6 +76,28 @@ def test_all_goes_well(cluster: Cluster) -> None:
     assert "resolved" not in status.stages[0].result.figures
 
 
+def test_what_was_made_stands_in_the_status(cluster: Cluster) -> None:
+    """Every artifact with its key, each file with its name and verdict: nobody has to ask the store."""
+    status = settle(cluster)
+
+    planned = [output for stage in a_plan(cluster.spec).stages for output in stage.outputs]
+    assert [(made.kind, made.key) for made in status.artifacts] == [(output.kind, output.key) for output in planned]
+    files = {made.name: (made.file, made.verdict) for made in status.artifacts if made.kind is Kind.QUANTIZED}
+    assert files == {type_: (f"job-{type_}.gguf", "Passed") for type_ in cluster.spec.quantizations}
+    assert status.summary == f"{len(files)}/{len(files)} passed"
+
+
+def test_no_file_has_a_verdict_before_it_is_judged(cluster: Cluster) -> None:
+    """A quantization that was added is in the list when it is made, and passes when publish has said so."""
+    until(cluster, "publish")
+    status = cluster.status
+
+    made = [each for each in status.artifacts if each.kind is Kind.QUANTIZED]
+    assert len(made) == len(cluster.spec.quantizations)
+    assert {each.verdict for each in made} == {""}
+    assert status.summary == ""
+
+
 def test_what_is_in_the_store_is_not_started(cluster: Cluster) -> None:
     """Contract 5: no GPU is asked for where the adapter is there; evaluate, quantize and publish always run."""
     cluster.present = ("train", "convert", "baseline")

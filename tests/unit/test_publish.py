@@ -12,10 +12,22 @@ from tunesmith.store import Artifacts, FolderStore
 from tunesmith.store.publication import deliver
 from tunesmith.store.published import latest
 from tunesmith_api.measuring import Gates
+from tunesmith_api.quantizations import QuantizationType
+from tunesmith_api.report import FileReport, GateReport
 from tunesmith_api.settings import PublishSettings
-from tunesmith_api.stages import ArtifactReference, JobReference, Kind, Stage, StageRequest, StoreLocation
+from tunesmith_api.stages import (
+    ArtifactReference,
+    JobReference,
+    Kind,
+    Stage,
+    StageRequest,
+    StageResult,
+    StoreLocation,
+    fitting,
+)
 from tunesmith_trainer.frame import Call, _run
 from tunesmith_trainer.interruption import Interruption
+from tunesmith_trainer.publication.verdicts import failed_gates
 
 ANSWER = {"score": 1.0, "loss": 0.4, "tokens": 3}
 ROWS = [{"id": 0, "prompt": [], "reference": "Yes.", "base": ANSWER, "tuned": ANSWER}]
@@ -118,7 +130,37 @@ def test_a_failed_file_is_withheld_or_marked_and_the_other_is_published(tmp_path
     if is_there:
         assert rows["`bot-Q2_K.gguf`"].endswith("| Failed |")
     assert ("Q2_K was made and is withheld: it failed maxPerplexityIncrease (3.000 against 0.5)" in card) != is_there
-    assert headline == {"verdict": "Failed", "onFailure": on_failure, "passed": 1, "files": 2}
+    assert headline == {
+        "verdict": "Failed",
+        "onFailure": on_failure,
+        "passed": 1,
+        "files": 2,
+        "verdicts": {"Q2_K": "Failed", "Q8_0": "Passed"},
+        "failedGates": "Q2_K fails maxPerplexityIncrease",
+    }
+
+
+def test_every_verdict_fits_into_the_result() -> None:
+    """Contract 5: a pod says no more than 4,096 bytes, of all types too."""
+    gate = GateReport(name="maxLogPerplexityIncrease", verdict="Failed", value=1.0, error=0.1, threshold=0.1)
+    files = [
+        FileReport(
+            name="",
+            type=type_,
+            bytes=1,
+            sha256="",
+            verdict="Inconclusive",
+            published=True,
+            gates=(gate,) * 8,
+            figures={},
+        )
+        for type_ in QuantizationType
+    ]
+    figures = {"verdicts": {file.type: file.verdict for file in files}, "failedGates": failed_gates(files, [gate])}
+    result = StageResult(stage=Stage.PUBLISH, figures=figures | {"onFailure": "Withhold", "passed": 35, "files": 35})
+
+    assert fitting(result) == result
+    assert figures["failedGates"].endswith(f"; and {len(files) - 2} more")
 
 
 def test_the_report_identifies_the_texts_that_perplexities_are_of(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import fnmatch
 from collections.abc import Iterable, Sequence
 
+from tunesmith_api.quantizations import file_name
+
 # What of a published folder, and of the folder of a job, is for Tunesmith itself.
 OWN_FOLDER = ".tunesmith"
 
@@ -16,11 +18,6 @@ ADAPTER = "adapter"
 LICENCES = ("LICENSE*", "NOTICE*")
 # As PEFT calls them.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-
-
-def gguf(job: str, type_: str) -> str:
-    """The quantized model of a type."""
-    return f"{job}-{type_}.gguf"
 
 
 def modelfile(type_: str) -> str:
@@ -45,6 +42,6 @@ def licences(paths: Iterable[str]) -> tuple[str, ...]:
 
 def all_names(job: str, types: Sequence[str], base: Iterable[str]) -> tuple[str, ...]:
     """Every path that the publication of a job can have, whatever its training makes; `base` are the base's files."""
-    models = (name for type_ in types for name in (gguf(job, type_), modelfile(type_)))
+    models = (name for type_ in types for name in (file_name(job, type_), modelfile(type_)))
     adapter = (adapter_gguf(job), *map(adapter_file, ADAPTER_FILES))
     return (CARD, REPORT, ANSWERS, TRAINING_LOG, LOSS_CURVE, *licences(base), *models, *adapter)

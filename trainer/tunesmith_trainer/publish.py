@@ -12,6 +12,7 @@ from tunesmith.published_names import ADAPTER_FILES
 from tunesmith_api import families
 from tunesmith_api.gates import Verdict
 from tunesmith_api.measuring import OnFailure
+from tunesmith_api.quantizations import file_name
 from tunesmith_api.report import BaseModelReport, FileReport, Report
 from tunesmith_api.settings import PublishSettings
 from tunesmith_api.stages import ArtifactReference, Kind
@@ -19,7 +20,14 @@ from tunesmith_trainer.figures_file import NAME, read_figures
 from tunesmith_trainer.publication.card import model_card
 from tunesmith_trainer.publication.curve import loss_curve
 from tunesmith_trainer.publication.modelfile import ModelfileFacts, modelfile
-from tunesmith_trainer.publication.verdicts import file_verdict, is_published, job_gates, overall, reported
+from tunesmith_trainer.publication.verdicts import (
+    failed_gates,
+    file_verdict,
+    is_published,
+    job_gates,
+    overall,
+    reported,
+)
 from tunesmith_trainer.scores.scoring import lost_figures
 from tunesmith_trainer.work import Outcome, Output, Work
 
@@ -113,7 +121,7 @@ def _file(work: Work, settings: PublishSettings, reference: ArtifactReference) -
     entry = work.manifests[reference].entry(MODEL)
     log.info("%s: %s", reference.name, verdict)
     return FileReport(
-        name=published_names.gguf(settings.job_name, str(reference.name)),
+        name=file_name(settings.job_name, str(reference.name)),
         type=str(reference.name),
         bytes=entry.size,
         sha256=entry.sha256,
@@ -190,10 +198,14 @@ def _training_log(work: Work) -> list[dict[str, Any]]:
 
 
 def _headline(report: Report, settings: PublishSettings) -> Mapping[str, Any]:
+    """What a status is told: it cannot read the report."""
     passed = sum(file.verdict == Verdict.PASSED for file in report.files)
+    failed = failed_gates(report.files, report.gates)
     return {
         "verdict": report.verdict,
         "onFailure": OnFailure(settings.gates.on_failure).value,
         "passed": passed,
         "files": len(report.files),
+        "verdicts": {file.type: file.verdict for file in report.files},
+        **({"failedGates": failed} if failed else {}),
     }

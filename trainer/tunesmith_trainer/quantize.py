@@ -153,6 +153,7 @@ def headline(figures: Mapping[str, Any]) -> dict[str, Any]:
     """What travels in the result: of 35 types that is all that there is room for (contract 5)."""
     return {
         "bytes": figures["bytes"],
+        "sha256": figures["sha256"],
         "perplexityIncrease": figures["perplexityIncrease"]["value"],
         "score": figures["score"]["value"],
     }

@@ -20,9 +20,12 @@ from tunesmith.llama_cpp.find import built_folder
 NAMES = ("operator", "gguf", "trainer")
 BASE = "docker.io/library/debian:bookworm-slim"
 _SUITE = "bookworm"
+_TRUSTING = "localhost/debian:trusting"
 # What is packed into an image beside its Dockerfile: the same files make the same image.
 _SOURCES = ("requirements", "crds", "trainer", "operator", "pyproject.toml", "README.md", "LICENSE")
-_MACHINES_OWN = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
+# How this machine reaches package registries: what it trusts, and its pip's settings where it has any.
+_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+_PIP_SETTINGS = Path("/etc/pip.conf")
 
 
 def reference(name: str) -> str:
@@ -51,7 +54,6 @@ class Builder:
         wanted = reference(name)
         if not self._is_pushed(wanted):
             print(f"images: building {name}", file=sys.stderr, flush=True)
-            self._have_base()
             self._build(name, wanted, self._llama_cpp() if name != "operator" else None)
             print(f"images: pushing {name}", file=sys.stderr, flush=True)
             self._run("push", "--tls-verify=false", "--quiet", wanted)
@@ -71,17 +73,28 @@ class Builder:
     def _build(self, name: str, wanted: str, llama_cpp: str | None) -> None:
         command = ["bud", "--quiet", "--layers", "--isolation", "chroot", "--pull-never", "--network", "host"]
         command += ["--file", str(ROOT / "images" / name / "Dockerfile"), "--tag", wanted]
+        command += ["--build-arg", f"BASE={self._base()}"]
         command += [] if llama_cpp is None else ["--build-arg", f"LLAMA_CPP={llama_cpp}"]
         command += self._of_this_machine()
         self._run(*command, str(ROOT))
 
     def _of_this_machine(self) -> list[str]:
-        """How this machine reaches package registries: its authorities and settings, which do not stay in the image."""
-        there = [path for path in _MACHINES_OWN if Path(path).exists()]
-        return [
-            *(word for path in there for word in ("--volume", f"{path}:{path}:ro")),
-            *(f"--env=SSL_CERT_FILE={path}" for path in there[:1] if "ssl" in path),
-        ]
+        """How a build reaches package registries, which stays in no image: pip's settings, the system's authorities.
+
+        uv has its own authorities unless it is told otherwise.
+        """
+        settings = self.kept / "uv.toml"
+        settings.write_text("native-tls = true\n")
+        volumes = [(settings, "/etc/uv/uv.toml")]
+        volumes += [(_PIP_SETTINGS, str(_PIP_SETTINGS))] if _PIP_SETTINGS.exists() else []
+        return [word for place, at in volumes for word in ("--volume", f"{place}:{at}:ro")]
+
+    def _base(self) -> str:
+        """The base image with the authorities that this machine trusts, which a proxy of its own may be among."""
+        self._have_base()
+        if not self._has(_TRUSTING):
+            self._from_folder(_AUTHORITIES, _TRUSTING, "/usr/local/share/ca-certificates/machine.crt", of=BASE)
+        return _TRUSTING
 
     def _have_base(self) -> None:
         if self._has(BASE) or self._run_quietly("pull", "--quiet", BASE):
@@ -101,9 +114,11 @@ class Builder:
             self._from_folder(folder, wanted, "/llama.cpp")
         return wanted
 
-    def _from_folder(self, folder: Path, wanted: str, at: str, *, entrypoint: str | None = None) -> None:
-        container = self._run("from", "--pull-never", "scratch").strip()
-        self._run("copy", "--quiet", container, str(folder), at)
+    def _from_folder(
+        self, source: Path, wanted: str, at: str, *, of: str = "scratch", entrypoint: str | None = None
+    ) -> None:
+        container = self._run("from", "--pull-never", of).strip()
+        self._run("copy", "--quiet", container, str(source), at)
         if entrypoint is not None:
             self._run("config", "--entrypoint", f'["{entrypoint}"]', "--user", "65535:65535", container)
         self._run("commit", "--quiet", "--rm", container, wanted)

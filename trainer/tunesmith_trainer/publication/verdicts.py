@@ -35,6 +35,22 @@ def is_published(verdict: Verdict, on_failure: OnFailure) -> bool:
     return verdict is not Verdict.FAILED or on_failure is OnFailure.PUBLISH
 
 
+# What a status says in one sentence; the report has the rest.
+_NAMED = 3
+
+
+def failed_gates(files: Sequence[FileReport], gates: Sequence[GateReport]) -> str:
+    """Which gates have failed, of the first files that failed any; empty where none has."""
+    failed = [*((file.type, file.gates) for file in files), ("the tuned model", tuple(gates))]
+    said = [
+        f"{what} fails {', '.join(gate.name for gate in judged if gate.verdict == Verdict.FAILED)}"
+        for what, judged in failed
+        if any(gate.verdict == Verdict.FAILED for gate in judged)
+    ]
+    more = f"; and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+    return "; ".join(said[:_NAMED]) + more
+
+
 def overall(files: Sequence[FileReport], gates: Sequence[GateReport]) -> Verdict:
     """The worst verdict of a job."""
     verdicts = {file.verdict for file in files} | {gate.verdict for gate in gates}

@@ -1,0 +1,67 @@
+"""What a job has made, out of the results in its record: for whoever reads the object and not the store."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tunesmith_api.plan import Plan, PlannedStage
+from tunesmith_api.quantizations import file_name
+from tunesmith_api.stages import Kind, Stage
+from tunesmith_api.status import ArtifactStatus, StageState, StageStatus
+
+
+def artifacts_of(job: str, plan: Plan, stages: Iterable[StageStatus]) -> tuple[ArtifactStatus, ...]:
+    """The artifacts of all stages that are done, in the order of the plan; a file's verdict once publish has judged."""
+    known = {stage.name: stage for stage in stages}
+    verdicts = _figures(known.get(Stage.PUBLISH)).get("verdicts") or {}
+    return tuple(
+        artifact
+        for planned in plan.stages
+        if (stage := known.get(planned.name)) is not None and stage.state is StageState.DONE
+        for artifact in _of_stage(job, planned, stage, verdicts)
+    )
+
+
+def summary_of(stages: Iterable[StageStatus]) -> str:
+    """How many of the files passed their gates; empty until publish has judged them."""
+    figures = _figures({stage.name: stage for stage in stages}.get(Stage.PUBLISH))
+    return f"{figures['passed']}/{figures['files']} passed" if {"passed", "files"} <= figures.keys() else ""
+
+
+def _figures(published: StageStatus | None) -> Mapping[str, Any]:
+    if published is None or published.state is not StageState.DONE or published.result is None:
+        return {}
+    return published.result.figures
+
+
+def _of_stage(
+    job: str, planned: PlannedStage, stage: StageStatus, verdicts: Mapping[str, str]
+) -> Iterator[ArtifactStatus]:
+    """Its outputs under the keys that are recorded; the figures are those of the first, which the stage is about."""
+    keys = {} if stage.keys is None else stage.keys.outputs
+    figures = {} if stage.result is None else stage.result.figures
+    for number, output in enumerate(planned.outputs):
+        told = figures if number == 0 else {}
+        quantized = output.kind is Kind.QUANTIZED
+        name = str(output.name or "")
+        yield ArtifactStatus(
+            kind=output.kind,
+            name=name,
+            key=keys.get(output.kind, output.key),
+            verdict=verdicts.get(name, "") if quantized else "",
+            file=file_name(job, name) if quantized else "",
+            bytes=_whole(told.get("bytes")),
+            sha256=str(told.get("sha256", "")),
+            figures={} if output.kind is Kind.PUBLICATION else _plain(told),
+        )
+
+
+# They have fields of their own.
+_TOLD = ("bytes", "sha256")
+
+
+def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in figures.items() if name not in _TOLD}
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
