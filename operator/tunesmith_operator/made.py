@@ -24,7 +24,7 @@ def artifacts_of(job: str, plan: Plan, stages: Iterable[StageStatus]) -> tuple[A
 def summary_of(stages: Iterable[StageStatus]) -> str:
     """How many of the files passed their gates; empty until publish has judged them."""
     figures = _figures({stage.name: stage for stage in stages}.get(Stage.PUBLISH))
-    return f"{figures['passed']}/{figures['files']} passed" if {"passed", "files"} <= figures.keys() else ""
+    return f"{figures['passed']}/{figures['files']}" if {"passed", "files"} <= figures.keys() else ""
 
 
 def _figures(published: StageStatus | None) -> Mapping[str, Any]:

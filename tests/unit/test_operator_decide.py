@@ -84,7 +84,7 @@ def test_what_was_made_stands_in_the_status(cluster: Cluster) -> None:
     assert [(made.kind, made.key) for made in status.artifacts] == [(output.kind, output.key) for output in planned]
     files = {made.name: (made.file, made.verdict) for made in status.artifacts if made.kind is Kind.QUANTIZED}
     assert files == {type_: (f"job-{type_}.gguf", "Passed") for type_ in cluster.spec.quantizations}
-    assert status.summary == f"{len(files)}/{len(files)} passed"
+    assert status.summary == f"{len(files)}/{len(files)}"
 
 
 def test_no_file_has_a_verdict_before_it_is_judged(cluster: Cluster) -> None:
