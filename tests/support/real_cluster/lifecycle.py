@@ -78,8 +78,9 @@ def down(layout: Layout) -> None:
         _end_containers(layout)
     for name in run.names():
         run.stop(name)
-    _unmount(layout.state)
-    _remove_namespaces(layout)
+    for folder in (layout.state, layout.kept):
+        _unmount(folder)
+    _remove_namespaces()
     _quietly(str(kubernetes_binary()), "kube-proxy", "--cleanup")
     network.remove(layout)
     run_to_end(["rm", "-rf", str(layout.state)])
@@ -182,14 +183,13 @@ def _unmount(folder: Path) -> None:
         _quietly("umount", "--lazy", place)
 
 
-def _remove_namespaces(layout: Layout) -> None:
+def _remove_namespaces() -> None:
     """The network namespaces of pods, which the bridge plugin names; their ends of the bridge go with them."""
     known = subprocess.run(["ip", "-json", "link", "show", "master", BRIDGE], capture_output=True, check=False).stdout
     for link in json.loads(known or b"[]"):
         _quietly("ip", "link", "del", link["ifname"])
     for path in Path("/run/netns").glob("cni-*"):
         _quietly("ip", "netns", "del", path.name)
-    del layout
 
 
 def _quietly(*command: str) -> None:

@@ -13,6 +13,9 @@ _MASQUERADE = ["POSTROUTING", "-s", _RANGE, "!", "-d", _RANGE, "-j", "MASQUERADE
 # Forwarding, and the bridge's frames past the rules of the Services (a pod that calls a Service of another).
 _SWITCHES = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
 
+# What the kubelet leaves behind, and kube-proxy's cleanup with it (pkg/kubelet/kubelet_network_linux.go).
+_KUBELETS = ("KUBE-KUBELET-CANARY", "KUBE-FIREWALL")
+
 
 def put(layout: Layout) -> None:
     """Make the bridge and what containerd reads; again: nothing."""
@@ -34,6 +37,10 @@ def remove(layout: Layout) -> None:
         run_to_end(["iptables", "-w", "-t", "nat", "--delete", *_MASQUERADE])
     if Path(f"/sys/class/net/{BRIDGE}").exists():
         run_to_end(["ip", "link", "del", BRIDGE])
+    for command in ("iptables", "ip6tables"):
+        for table in ("nat", "mangle", "filter"):
+            for chain in _KUBELETS:
+                subprocess.run([command, "-w", "-t", table, "-X", chain], capture_output=True, check=False)
     kept = layout.state / "switches"
     for line in kept.read_text().splitlines() if kept.exists() else ():
         name, value = line.split()
