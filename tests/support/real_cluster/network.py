@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from itertools import product
 from pathlib import Path
 
 from support.real_cluster.layout import BRIDGE, NODE_IP, PODS, Layout
@@ -14,7 +15,7 @@ _MASQUERADE = ["POSTROUTING", "-s", _RANGE, "!", "-d", _RANGE, "-j", "MASQUERADE
 _SWITCHES = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
 
 # What the kubelet leaves behind, and kube-proxy's cleanup with it (pkg/kubelet/kubelet_network_linux.go).
-_KUBELETS = ("KUBE-KUBELET-CANARY", "KUBE-FIREWALL")
+_KUBELETS = ("KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT", "KUBE-FIREWALL")
 
 
 def put(layout: Layout) -> None:
@@ -37,14 +38,17 @@ def remove(layout: Layout) -> None:
         run_to_end(["iptables", "-w", "-t", "nat", "--delete", *_MASQUERADE])
     if Path(f"/sys/class/net/{BRIDGE}").exists():
         run_to_end(["ip", "link", "del", BRIDGE])
-    for command in ("iptables", "ip6tables"):
-        for table in ("nat", "mangle", "filter"):
-            for chain in _KUBELETS:
-                subprocess.run([command, "-w", "-t", table, "-X", chain], capture_output=True, check=False)
+    _remove_the_kubelets_chains()
     kept = layout.state / "switches"
     for line in kept.read_text().splitlines() if kept.exists() else ():
         name, value = line.split()
         (Path("/proc/sys") / name).write_text(value)
+
+
+def _remove_the_kubelets_chains() -> None:
+    for command, table, chain in product(("iptables", "ip6tables"), ("nat", "mangle", "filter"), _KUBELETS):
+        for words in (["-D", "INPUT", "-j", chain], ["-D", "OUTPUT", "-j", chain], ["-F", chain], ["-X", chain]):
+            subprocess.run([command, "-w", "-t", table, *words], capture_output=True, check=False)
 
 
 def _switch_on(kept: Path) -> None:
