@@ -72,6 +72,7 @@ def test_killed_in_the_middle_of_training_it_goes_on(job: dict[str, Any], store:
     assert figures["steps"] == STEPS
 
 
+@pytest.mark.slow
 def test_a_stage_whose_runner_is_killed_saves_and_goes(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
     """The kernel asks it to end when its runner dies: nothing is left running, and nothing trained is lost."""
     other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 6}}}
@@ -146,6 +147,7 @@ def assert_whole(store: Path, scratch: Path) -> None:
         artifacts.open(kind, key, scratch)
 
 
+@pytest.mark.slow
 def test_a_deadline_saves_and_a_second_run_goes_on(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
     """spec.activeDeadlineSeconds: the class Deadline with its cure, and no step lost."""
     other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 10}}}
