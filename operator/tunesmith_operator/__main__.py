@@ -8,6 +8,7 @@ from pathlib import Path
 
 import kopf
 import yaml
+from kopf._core.engines.peering import Identity
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -54,6 +55,8 @@ async def operate(settings: OperatorSettings, namespaces: tuple[str, ...]) -> No
                 registry=watching.registry_of(operator.cache, operator.turns),
                 settings=watching.settings_of(),
                 standalone=True,
+                # Else kopf asks the system for the user's name, and the user of a pod has none.
+                identity=Identity("tunesmith"),
                 clusterwide=not namespaces,
                 namespaces=namespaces,
             )
