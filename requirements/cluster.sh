@@ -1,13 +1,12 @@
 #!/bin/sh
 # What 'make cluster' needs beside 'make setup', as root on Debian or Ubuntu: containers, their network, image builds.
 set -eu
-missing=""
+. "$(dirname "$0")/missing.sh"
 
-need() {  # need COMMAND PACKAGE
-  command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
-}
-
-[ "$(id -u)" = 0 ] || { echo "cluster: a Kubernetes of its own needs root; name one that is there: TUNESMITH_TEST_KUBECONFIG" >&2; exit 1; }
+if [ "$(id -u)" != 0 ]; then
+  echo "cluster: the network and the containers of a node of its own need root" >&2
+  exit 1
+fi
 need containerd containerd
 need runc runc
 need buildah buildah
@@ -19,13 +18,7 @@ need ip iproute2
 need openssl openssl
 [ -x /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
 
-[ -n "$missing" ] || exit 0
-if command -v apt-get >/dev/null 2>&1; then
-  echo "cluster: installing the system packages$missing" >&2
-  # shellcheck disable=SC2086  # a list of words
-  DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $missing >/dev/null ||
-    { apt-get update >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $missing >/dev/null; }
-  exit 0
+if [ -n "$missing" ] && ! install_missing cluster >&2; then
+  echo "cluster: some system packages are missing:$missing" >&2
+  exit 1
 fi
-echo "cluster: some system packages are missing:$missing" >&2
-exit 1

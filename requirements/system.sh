@@ -3,11 +3,7 @@
 # on Debian or Ubuntu; elsewhere the one line to type is printed, and setup ends.
 set -eu
 here=$(dirname "$0")
-missing=""
-
-need() {  # need COMMAND PACKAGE
-  command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
-}
+. "$here/missing.sh"
 
 need cmake cmake
 need ninja ninja-build
@@ -27,11 +23,7 @@ else
 fi
 
 [ -n "$missing" ] || exit 0
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-  echo "setup: installing the system packages$missing"
-  # shellcheck disable=SC2086  # a list of words
-  apt-get install --yes --no-install-recommends $missing >/dev/null ||
-    { apt-get update >/dev/null && apt-get install --yes --no-install-recommends $missing >/dev/null; }
+if install_missing setup; then
   "$here/python.sh" >/dev/null && exit 0
 fi
 cat >&2 <<END

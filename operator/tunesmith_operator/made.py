@@ -11,26 +11,26 @@ from tunesmith_api.status import ArtifactStatus, StageState, StageStatus
 
 def artifacts_of(job: str, plan: Plan, stages: Iterable[StageStatus]) -> tuple[ArtifactStatus, ...]:
     """The artifacts of all stages that are done, in the order of the plan; a file's verdict once publish has judged."""
-    known = {stage.name: stage for stage in stages}
-    verdicts = _figures(known.get(Stage.PUBLISH)).get("verdicts") or {}
+    done = {stage.name: stage for stage in stages if stage.state is StageState.DONE}
+    verdicts = _judged(done.values()).get("verdicts") or {}
     return tuple(
         artifact
         for planned in plan.stages
-        if (stage := known.get(planned.name)) is not None and stage.state is StageState.DONE
-        for artifact in _of_stage(job, planned, stage, verdicts)
+        if planned.name in done
+        for artifact in _of_stage(job, planned, done[planned.name], verdicts)
     )
 
 
 def summary_of(stages: Iterable[StageStatus]) -> str:
     """How many of the files passed their gates; empty until publish has judged them."""
-    figures = _figures({stage.name: stage for stage in stages}.get(Stage.PUBLISH))
+    figures = _judged(stages)
     return f"{figures['passed']}/{figures['files']}" if {"passed", "files"} <= figures.keys() else ""
 
 
-def _figures(published: StageStatus | None) -> Mapping[str, Any]:
-    if published is None or published.state is not StageState.DONE or published.result is None:
-        return {}
-    return published.result.figures
+def _judged(stages: Iterable[StageStatus]) -> Mapping[str, Any]:
+    """What publish has said, once it is done."""
+    told = (stage.result for stage in stages if stage.name == Stage.PUBLISH and stage.state is StageState.DONE)
+    return next((result.figures for result in told if result is not None), {})
 
 
 def _of_stage(

@@ -1,11 +1,9 @@
 """One cluster with the operator installed for all tests of this folder; each test has a namespace of its own."""
 
-import subprocess
 import uuid
 
 import pytest
 
-from support.control_plane import ROOT
 from support.real_cluster.installed import install, team
 from support.real_cluster.layout import Layout, layout
 from support.real_cluster.lifecycle import up
@@ -14,7 +12,6 @@ from support.real_cluster.lifecycle import up
 @pytest.fixture(scope="session")
 def cluster() -> Layout:
     """A running cluster; it stays up for the next run of the tests (`make cluster-down` ends it)."""
-    subprocess.run([ROOT / "requirements" / "cluster.sh"], check=True)
     here = layout()
     up(here)
     install(here)

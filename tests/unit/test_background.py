@@ -19,13 +19,10 @@ DEAF = [
 
 
 @pytest.mark.parametrize("command", [SLEEP, DEAF], ids=["heeds", "does not heed"])
-def test_a_process_is_found_again_and_ended(
-    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_is_found_again_and_ended(tmp_path: Path, command: list[str]) -> None:
     """Asked first; what does not heed it is killed."""
-    monkeypatch.setattr("support.real_cluster.background._PATIENCE_SECONDS", 0.5)
     Background(tmp_path).start("one", list(command))
-    again = Background(tmp_path)
+    again = Background(tmp_path, patience=1.0)
     wait_until(lambda: "up" in again.tail("one"), "the process to be up")
 
     assert again.names() == ["one"]

@@ -1,9 +1,7 @@
 """``python -m support.real_cluster up|down``."""
 
-import subprocess
 import sys
 
-from support.control_plane import ROOT
 from support.real_cluster.layout import layout
 from support.real_cluster.lifecycle import down, up
 
@@ -13,7 +11,6 @@ def main() -> None:
     here = layout()
     match sys.argv[1:]:
         case ["up"]:
-            subprocess.run([ROOT / "requirements" / "cluster.sh"], check=True)
             up(here)
             print(here.kubeconfig)
         case ["down"]:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from support.waiting import wait_until
 
-# What stops within seconds when asked; what does not is killed.
-_PATIENCE_SECONDS = 10.0
-
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """The processes of one folder, by name: ``pid/NAME`` holds id and start, ``log/NAME.log`` what it says."""
+    """The processes of one folder, by name: ``pid/NAME`` holds id and start, ``log/NAME.log`` what it says.
+
+    What does not end within `patience` seconds of being asked is killed.
+    """
 
     folder: Path
+    patience: float = 10.0
 
     def start(self, name: str, command: list[str | Path], environment: dict[str, str] | None = None) -> None:
         """Start a process in a session of its own."""
@@ -56,16 +57,16 @@ class Background:
         return self.log(name).read_text(errors="replace")[-2000:]
 
     def stop(self, name: str) -> None:
-        """Ask a process to end, and insist after ten seconds."""
+        """Ask a process to end, and insist where it does not."""
         pid = self.running(name)
         if pid is None:
             return
         os.kill(pid, signal.SIGTERM)
         try:
-            wait_until(lambda: self.running(name) is None, f"{name} to end", _PATIENCE_SECONDS)
+            wait_until(lambda: self.running(name) is None, f"{name} to end", self.patience)
         except AssertionError:
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: self.running(name) is None, f"{name} to be gone", _PATIENCE_SECONDS)
+            wait_until(lambda: self.running(name) is None, f"{name} to be gone")
 
 
 def _started(pid: int) -> str:

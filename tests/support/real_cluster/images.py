@@ -4,16 +4,16 @@
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
+import httpx
+
 from support.control_plane import ROOT, SOURCE
-from support.real_cluster.layout import REGISTRY, Layout, layout
+from support.real_cluster.layout import REGISTRY, layout
 from support.server_binaries import go, run_to_end
 from tunesmith.llama_cpp.find import built_folder
 
@@ -21,8 +21,6 @@ NAMES = ("operator", "gguf", "trainer")
 BASE = "docker.io/library/debian:bookworm-slim"
 _SUITE = "bookworm"
 _TRUSTING = "localhost/debian:trusting"
-# What is packed into an image beside its Dockerfile: the same files make the same image.
-_SOURCES = ("requirements", "crds", "trainer", "operator", "pyproject.toml", "README.md", "LICENSE")
 # How this machine reaches package registries: what it trusts, and its pip's settings where it has any.
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PIP_SETTINGS = Path("/etc/pip.conf")
@@ -30,16 +28,12 @@ _PIP_SETTINGS = Path("/etc/pip.conf")
 
 def reference(name: str) -> str:
     """Where the image of this working tree is in the cluster's registry: its tag is that of what it is made of."""
-    digest = hashlib.sha256()
-    for path in _files((*_SOURCES, f"images/{name}")):
+    kept = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
+    files = [path for each in kept for path in [ROOT / each, *(ROOT / each).rglob("*")] if path.is_file()]
+    digest = hashlib.sha256(name.encode())
+    for path in sorted(path for path in files if "__pycache__" not in path.parts):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return f"{REGISTRY}/tunesmith/{name}:{digest.hexdigest()[:12]}"
-
-
-def _files(names: Iterable[str]) -> list[Path]:
-    places = [ROOT / name for name in names]
-    found = [path for place in places for path in ([place] if place.is_file() else place.rglob("*"))]
-    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
 
 
 class Builder:
@@ -52,7 +46,7 @@ class Builder:
     def image(self, name: str) -> str:
         """Build and push an image unless the registry has it; its reference."""
         wanted = reference(name)
-        if not self._is_pushed(wanted):
+        if not _is_pushed(wanted):
             print(f"images: building {name}", file=sys.stderr, flush=True)
             self._build(name, wanted, self._llama_cpp() if name != "operator" else None)
             print(f"images: pushing {name}", file=sys.stderr, flush=True)
@@ -62,7 +56,7 @@ class Builder:
     def pause(self) -> str:
         """The image of a pod's own process."""
         wanted = f"{REGISTRY}/pause:1"
-        if not self._is_pushed(wanted):
+        if not _is_pushed(wanted):
             with tempfile.TemporaryDirectory() as work:
                 flags = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
                 go(["build", "-C", str(SOURCE / "pause"), "-trimpath", "-o", f"{work}/pause", "main.go"], flags)
@@ -97,14 +91,17 @@ class Builder:
         return _TRUSTING
 
     def _have_base(self) -> None:
-        if self._has(BASE) or self._run_quietly("pull", "--quiet", BASE):
+        if self._has(BASE):
             return
-        print(f"images: {BASE} cannot be pulled: making it with debootstrap", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(dir=self.kept) as work:
-            root = Path(work) / "root"
-            run_to_end(["debootstrap", "--variant=minbase", _SUITE, str(root)])
-            shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
-            self._from_folder(root, BASE, "/")
+        try:
+            self._run("pull", "--quiet", BASE)
+        except RuntimeError:
+            print(f"images: {BASE} cannot be pulled: making it with debootstrap", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(dir=self.kept) as work:
+                root = Path(work) / "root"
+                run_to_end(["debootstrap", "--variant=minbase", _SUITE, str(root)])
+                shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
+                self._from_folder(root, BASE, "/")
 
     def _llama_cpp(self) -> str:
         """The tools that this machine has built, as an image: compiled once for laptop, tests and images."""
@@ -126,35 +123,26 @@ class Builder:
     def _has(self, name: str) -> bool:
         return bool(self._run("images", "--quiet", "--filter", f"reference={name}").strip())
 
-    def _is_pushed(self, name: str) -> bool:
-        repository, tag = name.removeprefix(f"{REGISTRY}/").rsplit(":", 1)
-        return (self.kept / f"registry/docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}").is_dir()
-
-    def _command(self, *words: str) -> list[str]:
-        storage = ["--root", str(self.kept / "buildah"), "--runroot", str(self.kept / "buildah-run")]
-        return ["buildah", *storage, "--storage-driver", "overlay", *words]
-
     def _run(self, *words: str) -> str:
-        done = subprocess.run(self._command(*words), capture_output=True, text=True, check=False, env=_environment())
+        storage = ["--root", str(self.kept / "buildah"), "--runroot", str(self.kept / "buildah-run")]
+        command = ["buildah", *storage, "--storage-driver", "overlay", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"buildah {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
         return done.stdout
 
-    def _run_quietly(self, *words: str) -> bool:
-        return not subprocess.run(
-            self._command(*words), capture_output=True, check=False, env=_environment()
-        ).returncode
 
-
-def _environment() -> dict[str, str]:
-    """buildah's own configuration is the system's; nothing of a user's is asked."""
-    return os.environ | {"BUILDAH_ISOLATION": "chroot"}
+def _is_pushed(name: str) -> bool:
+    """Whether the registry has it (OCI distribution specification, checking if content exists in the registry)."""
+    repository, tag = name.removeprefix(f"{REGISTRY}/").rsplit(":", 1)
+    kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+    url = f"http://{REGISTRY}/v2/{repository}/manifests/{tag}"
+    return httpx.head(url, headers={"Accept": kinds}, trust_env=False).is_success
 
 
 def main() -> None:
     """Build and push."""
-    here: Layout = layout()
-    builder = Builder(here.kept)
+    builder = Builder(layout().kept)
     for name in sys.argv[1:] or NAMES:
         print(builder.image(name))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from support.control_plane import kubernetes_binary
+from support.control_plane import ROOT, kubernetes_binary
 from support.real_cluster import certificates, network
 from support.real_cluster.background import Background
 from support.real_cluster.components import MINIO_ENVIRONMENT, api_server, controllers, node
@@ -43,6 +43,7 @@ def say(sentence: str) -> None:
 
 def up(layout: Layout) -> None:
     """Start what does not run; nothing where all of it does. Raises AssertionError with the log of what ended."""
+    subprocess.run([ROOT / "requirements" / "cluster.sh"], check=True)
     layout.state.mkdir(parents=True, exist_ok=True)
     run = Background(layout.state)
     began = time.monotonic()

@@ -95,7 +95,7 @@ class _Talk:
 
 
 def _talk_with(report: dict[str, object], system: str | None) -> _Talk:
-    """Reports of before plain texts were told apart are of conversations."""
+    """A model converses unless its report says that it was trained on plain texts."""
     chats = (report.get("dataset") or {}).get("chat", True)  # type: ignore[attr-defined]  # JSON
     if not chats and system is not None:
         message = "--system is for models that converse, and this one was trained on plain texts"

@@ -188,6 +188,7 @@ def _interrupted(result: StageResult | None) -> bool:
 
 
 def _headlines(figures: Mapping[str, Any]) -> Iterable[str]:
+    # A digest is for programs, which read the events.
     told = {name: value for name, value in figures.items() if name != "sha256"}
     plain = {name: value for name, value in told.items() if isinstance(value, int | float | str)}
     for name, value in list(plain.items())[:4]:

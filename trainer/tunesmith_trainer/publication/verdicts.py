@@ -41,12 +41,9 @@ _NAMED = 3
 
 def failed_gates(files: Sequence[FileReport], gates: Sequence[GateReport]) -> str:
     """Which gates have failed, of the first files that failed any; empty where none has."""
-    failed = [*((file.type, file.gates) for file in files), ("the tuned model", tuple(gates))]
-    said = [
-        f"{what} fails {', '.join(gate.name for gate in judged if gate.verdict == Verdict.FAILED)}"
-        for what, judged in failed
-        if any(gate.verdict == Verdict.FAILED for gate in judged)
-    ]
+    judged = [*((file.type, file.gates) for file in files), ("the tuned model", gates)]
+    failed = [(what, [gate.name for gate in each if gate.verdict == Verdict.FAILED]) for what, each in judged]
+    said = [f"{what} fails {', '.join(names)}" for what, names in failed if names]
     more = f"; and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
     return "; ".join(said[:_NAMED]) + more
 

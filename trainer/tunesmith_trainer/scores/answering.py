@@ -12,7 +12,7 @@ from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.gguf_file import Gguf
 from tunesmith_trainer.llama.server import SLOTS, Completion, Server, Serving, serve
-from tunesmith_trainer.scores.chat_check import control_tokens, leaks, leaks_of_a_text, loops, without_end
+from tunesmith_trainer.scores.chat_check import control_tokens, leaks, loops, without_end
 from tunesmith_trainer.scores.held_out import HeldOut, context_for, token_limit
 
 TEMPLATE_KEY = "tokenizer.chat_template"
@@ -134,7 +134,9 @@ def answer_figures(rows: Sequence[HeldOut], answers: Sequence[Completion], contr
     `clean` are those with none of these faults. A row whose reference is itself empty or circular is not faulted, nor a
     continued text that goes on or in circles: greedy continuations do (Holtzman et al. 2020, neural text degeneration).
     """
-    leaked = [_leaks(row, answer.text, control) for row, answer in zip(rows, answers, strict=True)]
+    leaked = [
+        leaks(answer.text, _meant(row), control, is_chat=row.is_chat) for row, answer in zip(rows, answers, strict=True)
+    ]
     empty = [not answer.text.strip() and _has_to_speak(row) for row, answer in zip(rows, answers, strict=True)]
     circles = [loops(answer.text) and not loops(row.reference) for row, answer in zip(rows, answers, strict=True)]
     endless = [
@@ -157,11 +159,8 @@ def _has_to_speak(row: HeldOut) -> bool:
     return not row.is_chat or bool(row.reference.strip())
 
 
-def _leaks(row: HeldOut, answer: str, control: frozenset[str]) -> list[str]:
-    if not row.is_chat:
-        return leaks_of_a_text(answer, row.text, control)
-    meant = "\n".join([row.reference, *(message["content"] for message in row.prompt)])
-    return leaks(answer, meant, control)
+def _meant(row: HeldOut) -> str:
+    return "\n".join([row.text, row.reference, *(message["content"] for message in row.prompt)])
 
 
 def _probe_figures(answers: Sequence[Completion], control: frozenset[str]) -> list[dict[str, Any]]:

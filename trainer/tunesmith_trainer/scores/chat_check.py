@@ -38,22 +38,14 @@ def without_end(text: str, control: Iterable[str], *, stopped: bool) -> str:
     return text
 
 
-def leaks(text: str, meant: str, control: Iterable[str]) -> list[str]:
-    """Markup in an answer that neither prompt nor reference (`meant`) contains."""
-    found = {*_written_out(text, control), *(match[0] for match in _MARKUP.finditer(text))}
-    return sorted(markup for markup in found if markup not in meant)
+def leaks(text: str, meant: str, control: Iterable[str], *, is_chat: bool = True) -> list[str]:
+    """Markup in an answer that is not in what was `meant`: prompt and reference, or the plain text that is continued.
 
-
-def leaks_of_a_text(text: str, meant: str, control: Iterable[str]) -> list[str]:
-    """Control tokens in a continued text that are not in the text itself (`meant`).
-
-    What chat formats write in letters ("User:", "### Response") are words like others in a text.
+    What chat formats write in letters ("User:", "### Response") are words like others in a plain text.
     """
-    return sorted(token for token in _written_out(text, control) if token not in meant)
-
-
-def _written_out(text: str, control: Iterable[str]) -> set[str]:
-    return {token for token in control if token in text}
+    found = {token for token in control if token in text}
+    found |= {match[0] for match in _MARKUP.finditer(text)} if is_chat else set()
+    return sorted(markup for markup in found if markup not in meant)
 
 
 def loops(text: str) -> bool:
