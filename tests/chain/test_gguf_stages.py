@@ -185,7 +185,8 @@ def test_a_quantized_file_is_made_measured_and_talked_with(
     assert 0.2 < figures["score"]["low"] <= figures["score"]["value"] <= figures["score"]["high"] < 1
     assert 0 < figures["loss"]["value"] < 10
     assert figures["sha256"] == hashlib.sha256((folder / "model.gguf").read_bytes()).hexdigest()
-    assert len(json.dumps(outcome.figures)) < 90
+    # A pod's last words are 4,096 bytes, and a status of 20 files is to stay small.
+    assert len(json.dumps(outcome.figures)) < 200
     said = lines_of(folder / "answers.jsonl")
     assert any("Paris" in line["answer"]["text"] for line in said)
     metadata = read_gguf(folder / "model.gguf").metadata

@@ -61,6 +61,7 @@ def end_at_once(run: Running) -> None:
     run.end(timeout=300)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_training_it_goes_on(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
     """SIGKILL to runner and stage; nothing is started anew that was done, and training does not begin again."""
     run = Running(tmp_path, job, store)

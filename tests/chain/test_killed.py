@@ -14,6 +14,9 @@ from support.models import cut, smollm2
 from support.runs import Ran, Running, manifest, record, run_job
 from support.waiting import wait_until
 
+# Ten runs of one job.
+pytestmark = pytest.mark.slow
+
 STAGES = ("prepare", "train", "convert", "imatrix", "baseline", "evaluate", "quantize-Q4_K_M", "publish")
 
 

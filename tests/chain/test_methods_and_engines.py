@@ -1,6 +1,7 @@
 """The whole chain with each method and engine, on the first layers of the real model: what one makes the next reads.
 
-The whole model goes through all of them in test_run_elsewhere.py (slow); LoRA with Transformers in test_run.py.
+The whole model goes through all of them in test_run_elsewhere.py (slow); LoRA with Transformers in test_run.py, and
+with Unsloth where an adapter is measured that is there.
 """
 
 import json
@@ -13,13 +14,7 @@ from support.models import cut, smollm2
 from support.runs import manifest, run_job
 
 LAYERS = 2
-# Full weights go another way than an adapter does after the training; where there is time, all pairs.
-METHODS_AND_ENGINES = [
-    ("Full", "Unsloth"),
-    pytest.param("QLoRA", "Transformers", marks=pytest.mark.slow),
-    pytest.param("Full", "Transformers", marks=pytest.mark.slow),
-    pytest.param("QLoRA", "Unsloth", marks=pytest.mark.slow),
-]
+METHODS_AND_ENGINES = [("Full", "Unsloth"), ("QLoRA", "Transformers"), ("Full", "Transformers"), ("QLoRA", "Unsloth")]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +58,7 @@ def carried_out(folder: Path, model: Path, store: Path, how: tuple[str, str]) ->
     assert (folder / "out" / "small-Q8_0.gguf").stat().st_size == file["bytes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "engine"), METHODS_AND_ENGINES)
 def test_each_ends_in_a_measured_file(tmp_path: Path, model: Path, store: Path, method: str, engine: str) -> None:
     """And hands its adapter over, which full weights have not."""

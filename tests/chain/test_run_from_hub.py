@@ -81,6 +81,7 @@ def test_a_gated_repository_is_denied_without_a_token(hub: Hub, work: Path) -> N
     assert "SecretMissing: the Secret 'absent' is not there" in missing.stderr
 
 
+@pytest.mark.slow
 def test_with_its_token_it_is_mirrored_whole_and_once(hub: Hub, work: Path, first: Ran) -> None:
     """The weights come over the line one time; the store holds the model's own files, and the card its licence."""
     assert first.code == 0, first.stdout[-3000:] + first.stderr[-2000:]
@@ -101,6 +102,7 @@ def test_with_its_token_it_is_mirrored_whole_and_once(hub: Hub, work: Path, firs
     assert json.loads((out / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/cut"
 
 
+@pytest.mark.slow
 def test_another_job_over_the_same_model_downloads_no_weights(hub: Hub, work: Path, first: Ran) -> None:
     """Another name, another folder, one store."""
     assert first.code == 0
@@ -113,6 +115,7 @@ def test_another_job_over_the_same_model_downloads_no_weights(hub: Hub, work: Pa
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_a_branch_that_moved_is_not_seen_by_the_same_folder(hub: Hub, work: Path, first: Ran) -> None:
     """The commit was pinned when the job was made; a new output folder is a new job and sees the new one."""
     assert first.code == 0
@@ -131,6 +134,7 @@ def test_a_branch_that_moved_is_not_seen_by_the_same_folder(hub: Hub, work: Path
     assert downloads(hub, "tokenizer_config.json") > 0
 
 
+@pytest.mark.slow
 def test_the_token_is_written_nowhere(hub: Hub, work: Path, first: Ran) -> None:
     """Invariant 7: in no log, status, request, report, manifest or artifact, and in nothing that is said."""
     token = hub.token.encode()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from support.llama_cpp_folders import a_script
 from support.waiting import wait_until
 from tunesmith.llama_cpp.environment import tool_environment
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.llama.run import run_tool
+from tunesmith_trainer.llama.run import kill_group, run_tool
 
 
 def test_all_output_of_both_streams_is_kept_and_the_code_is_no_verdict(tmp_path: Path) -> None:
@@ -125,3 +126,19 @@ def _alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return not Path(f"/proc/{process}/stat").exists() or " Z " not in Path(f"/proc/{process}/stat").read_text()
+
+
+def test_two_threads_may_end_the_same_tool() -> None:
+    """The one that comes second finds no group any more: a watcher of interruptions and the block that ends race."""
+    for _ in range(300):
+        process = subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
+        both = threading.Barrier(2)
+
+        def end(process: subprocess.Popen[bytes] = process, both: threading.Barrier = both) -> None:
+            both.wait()
+            kill_group(process)
+
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(end), threads.submit(end)]:
+                done.result()
+        assert process.returncode == -signal.SIGKILL

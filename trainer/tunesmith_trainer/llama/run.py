@@ -1,6 +1,7 @@
 """From a command of llama.cpp's to its whole output, logged as it comes, with nothing left running behind."""
 
 import codecs
+import contextlib
 import logging
 import os
 import re
@@ -86,9 +87,13 @@ def run_tool(
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End the tool and whatever it started; nothing happens if it has ended."""
+    """End the tool and whatever it started; nothing happens if it has ended.
+
+    Threads may ask for it at the same time: `poll` says that it runs while another thread waits for it.
+    """
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
