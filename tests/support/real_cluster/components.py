@@ -69,29 +69,34 @@ def controllers(layout: Layout) -> Mapping[str, list[str | Path]]:
 
 
 def node(layout: Layout) -> Mapping[str, list[str | Path]]:
-    """What runs pods, and what brings them together."""
+    """What runs containers, and what brings them together."""
     state, kubernetes = layout.state, kubernetes_binary()
     (state / "containerd.toml").write_text(_containerd(layout))
-    (state / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet(layout)))
     (state / "Corefile").write_text(
         f".:{DNS_PORT} {{\n  bind {NODE_IP}\n  kubernetes cluster.local {{\n"
         f"    kubeconfig {layout.kubeconfig}\n  }}\n  cache 5\n}}\n"
     )
     (state / "registry.yml").write_text(yaml.safe_dump(_registry(layout)))
-    kubelet = [kubernetes, "kubelet", f"--config={state}/kubelet.yaml", f"--kubeconfig={layout.kubeconfig}"]
-    kubelet += [f"--hostname-override={NODE}", f"--node-ip={NODE_IP}", f"--root-dir={state}/kubelet"]
     proxy = [kubernetes, "kube-proxy", f"--kubeconfig={layout.kubeconfig}", f"--hostname-override={NODE}"]
     proxy += ["--proxy-mode=iptables", "--conntrack-max-per-core=0", f"--bind-address={NODE_IP}"]
     proxy += [f"--metrics-bind-address={NODE_IP}", f"--healthz-bind-address={NODE_IP}"]
     minio = [minio_binary(), "server", "--quiet", "--address", f"{NODE_IP}:{MINIO_PORT}", state / "minio"]
     return {
         "containerd": ["containerd", "-c", state / "containerd.toml"],
-        "kubelet": kubelet,
         "proxy": proxy,
         "coredns": [coredns_binary(), "-conf", state / "Corefile"],
         "registry": ["docker-registry", "serve", state / "registry.yml"],
         "minio": minio,
     }
+
+
+def kubelet(layout: Layout) -> Mapping[str, list[str | Path]]:
+    """What runs pods. It ends where containerd is not ready."""
+    state = layout.state
+    (state / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet(layout)))
+    command = [kubernetes_binary(), "kubelet", f"--config={state}/kubelet.yaml", f"--kubeconfig={layout.kubeconfig}"]
+    command += [f"--hostname-override={NODE}", f"--node-ip={NODE_IP}", f"--root-dir={state}/kubelet"]
+    return {"kubelet": command}
 
 
 def _containerd(layout: Layout) -> str:

@@ -12,7 +12,7 @@ import httpx
 from support.control_plane import ROOT, kubernetes_binary
 from support.real_cluster import certificates, network
 from support.real_cluster.background import Background
-from support.real_cluster.components import MINIO_ENVIRONMENT, api_server, controllers, node
+from support.real_cluster.components import MINIO_ENVIRONMENT, api_server, controllers, kubelet, node
 from support.real_cluster.images import Builder
 from support.real_cluster.layout import (
     API_SERVER,
@@ -54,6 +54,8 @@ def up(layout: Layout) -> None:
         say("waiting for the API server")
     _wait(run, started, lambda: _answers(f"{API_SERVER}/readyz", layout), "the API server")
     started = _start(run, {**controllers(layout), **node(layout)})
+    _wait(run, started, lambda: _containerd_answers(layout), "containerd")
+    started += _start(run, kubelet(layout))
     _wait(run, started, lambda: _answers(f"http://{REGISTRY}/v2/"), "the registry")
     Builder(layout.kept).pause()
     kubectl(
@@ -127,6 +129,11 @@ def _answers(url: str, layout: Layout | None = None) -> bool:
             return client.get(url).is_success
     except httpx.TransportError:
         return False
+
+
+def _containerd_answers(layout: Layout) -> bool:
+    asked = ["ctr", "--address", str(layout.containerd_socket), "--connect-timeout", "2s", "version"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
 def _node_is_ready(layout: Layout) -> bool:
