@@ -123,6 +123,21 @@ class StageStatus(Recorded):
     """What it found, or why it failed."""
 
 
+class StoreStatus(Recorded):
+    """Where the job's artifacts are: what spec.store says, or the operator's default."""
+
+    uri: Annotated[str, Field(max_length=1024)]
+    """s3://bucket/prefix."""
+    endpoint: Annotated[str | None, Field(max_length=512)] = None
+    """The S3 service; unset: Amazon's."""
+    region: Annotated[str | None, Field(max_length=64)] = None
+    """The service's region."""
+    secret: Name | None = None
+    """The name of the Secret with accessKey and secretKey, in the job's namespace."""
+    ca_secret: Name | None = None
+    """The name of the Secret with ca.crt."""
+
+
 class ArtifactStatus(Recorded):
     """One thing that the job made."""
 
@@ -173,6 +188,8 @@ class JobStatus(Recorded):
     """The stages of the plan and what they found."""
     resolved: Annotated[dict[str, Any] | None, Field(max_length=64)] = None
     """What the sources turned out to be, pinned for the life of the object."""
+    store: StoreStatus | None = None
+    """Where what was made is."""
     artifacts: Annotated[tuple[ArtifactStatus, ...], Field(max_length=128)] = ()
     """What was made."""
     checkpoint: Checkpoint | None = None

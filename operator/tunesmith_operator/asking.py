@@ -6,7 +6,7 @@ from tunesmith_api.execution import location_of, train_execution
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import JobReference, Stage, StageRequest, StoreLocation
-from tunesmith_api.status import StageStatus
+from tunesmith_api.status import StageStatus, StoreStatus
 from tunesmith_operator.course import Course
 from tunesmith_operator.pod import CLAIMS, SECRETS
 from tunesmith_operator.settings import OperatorSettings
@@ -37,6 +37,19 @@ def store_of(spec: JobSpec, namespace: str, settings: OperatorSettings) -> Store
     if store is None:
         raise ValueError("the job names no store and the operator has no default one: set spec.store")
     return location_of(store, namespace)
+
+
+def recorded_store(world: World, settings: OperatorSettings) -> StoreStatus:
+    """What the status says of the store, for whoever cannot see the operator's settings; names, and no credentials.
+
+    A finished job keeps what it has: its artifacts are where they were made, whatever the default is now. ValueError
+    where neither the job nor the operator names a store.
+    """
+    known = world.status.store
+    if known is not None and world.status.finished is not None:
+        return known
+    location = store_of(world.spec, world.namespace, settings)
+    return StoreStatus.model_validate(location.model_dump(exclude={"namespace"}))
 
 
 def _execution(spec: JobSpec, stage: Stage) -> dict[str, Any]:

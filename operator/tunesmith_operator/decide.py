@@ -5,13 +5,14 @@ the actions; what follows from it is done in the next pass.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, StageState
+from tunesmith_operator.asking import recorded_store
 from tunesmith_operator.course import Course
 from tunesmith_operator.fold import Folded, Rules, done, fold
 from tunesmith_operator.outcome import Outcome, deadline, outcome_of, refused
@@ -61,12 +62,17 @@ def decide(world: World, rules: Rules) -> Decision:
     if failure is not None:
         return Decision((), refused(world, failure))
     folded = fold(world, rules)
-    outcome = outcome_of(world, folded)
+    outcome = _with_store(outcome_of(world, folded), world, rules)
     if _expired(world, outcome.status):
         return Decision((DeleteObject(),), outcome.status)
     deletions = tuple(_deletions(world, folded, outcome, rules))
     creations = () if outcome.halted else tuple(_creations(world, folded, rules))
     return Decision((*deletions, *creations), outcome.status, _again(world, outcome, rules))
+
+
+def _with_store(outcome: Outcome, world: World, rules: Rules) -> Outcome:
+    store = recorded_store(world, rules.settings)
+    return replace(outcome, status=outcome.status.model_copy(update={"store": store}))
 
 
 def _creations(world: World, folded: Folded, rules: Rules) -> Iterator[CreateJob]:

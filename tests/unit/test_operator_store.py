@@ -1,0 +1,50 @@
+"""What the status says of the store: for whoever reads the object and cannot see the operator's settings."""
+
+from typing import Any
+
+import pytest
+
+from support.builders import a_spec
+from support.small_cluster import ROWS, Cluster, one_pass, settle
+from tunesmith_api.status import StoreStatus
+from tunesmith_operator.building import Builder
+from tunesmith_operator.fold import Rules
+from tunesmith_operator.settings import OperatorSettings
+
+DEFAULT = {"uri": "s3://everyone", "endpoint": "http://minio:9000", "secretRef": {"name": "default-store"}}
+OWN = {"uri": "s3://own/prefix", "region": "eu-1", "caSecretRef": {"name": "authority"}}
+
+
+def rules(store: dict[str, Any]) -> Rules:
+    settings = OperatorSettings.model_validate({"store": store})
+    return Rules(settings, Builder(settings).job)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        pytest.param(
+            {},
+            StoreStatus(uri="s3://everyone", endpoint="http://minio:9000", secret="default-store"),
+            id="the operator's",
+        ),
+        pytest.param(
+            {"store": OWN}, StoreStatus(uri="s3://own/prefix", region="eu-1", ca_secret="authority"), id="its own"
+        ),
+    ],
+)
+def test_it_is_said_from_the_first_pass(spec: dict[str, Any], told: StoreStatus) -> None:
+    """A prepare that fails has a log there as well."""
+    cluster = Cluster(spec=a_spec(datasets=ROWS, **spec))
+    one_pass(cluster, rules=rules(DEFAULT))
+
+    assert cluster.status.store == told
+
+
+def test_a_finished_job_is_where_it_was_made() -> None:
+    """Whatever the operator's default has become since."""
+    cluster = Cluster(spec=a_spec(datasets=ROWS))
+    made = settle(cluster).store
+    one_pass(cluster, rules=rules(DEFAULT))
+
+    assert made == cluster.status.store == StoreStatus(uri="s3://bucket")
