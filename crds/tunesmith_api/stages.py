@@ -57,10 +57,13 @@ class StoreLocation(Api):
 
 
 class ProgressEndpoint(Api):
-    """Where a stage posts Kubeflow's trainer-status payload (contract 11)."""
+    """Where a stage posts Kubeflow's trainer-status payload (contract 11).
+
+    `ca_certificate` is the authority's certificate itself, as PEM, where no public one has signed.
+    """
 
     url: str
-    ca_cert: str | None = None
+    ca_certificate: str | None = None
     token_file: str | None = None
 
 

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import kopf
@@ -12,14 +13,18 @@ from kopf._core.engines.peering import Identity
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from tunesmith_api.stages import ProgressEndpoint
 from tunesmith_operator import watching
 from tunesmith_operator.building import Builder
 from tunesmith_operator.cache import Cache
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.kube import JOBS, OBJECTS, PODS, Kube
+from tunesmith_operator.listening import Listener
 from tunesmith_operator.loop import Operator
 from tunesmith_operator.names import JOB_LABEL
+from tunesmith_operator.pod import TOKEN_FILE, TOKEN_FOLDER
 from tunesmith_operator.settings import OperatorSettings
+from tunesmith_operator.tokens import Tokens
 from tunesmith_operator.turns import Turns
 
 # Passes at a time: more bring nothing (measured, 16 to 64), fewer let a slow answer of the API server hold others up.
@@ -46,25 +51,44 @@ async def operate(settings: OperatorSettings, namespaces: tuple[str, ...]) -> No
     await config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = _WORKERS + _MORE_CONNECTIONS
     async with ApiClient(configuration) as client:
-        rules = Rules(settings, Builder(settings).job)
+        rules = Rules(settings, Builder(settings, _endpoint(settings)).job)
         operator = Operator(Cache(), Turns(), Kube(client), rules)
         await fill(operator, namespaces)
         workers = [asyncio.create_task(operator.work()) for _ in range(_WORKERS)]
         try:
-            await kopf.operator(
-                registry=watching.registry_of(operator.cache, operator.turns),
-                settings=watching.settings_of(),
-                standalone=True,
-                # Else kopf asks the system for the user's name, and the user of a pod has none.
-                identity=Identity("tunesmith"),
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-            )
+            async with _listening(operator, settings):
+                await kopf.operator(
+                    registry=watching.registry_of(operator.cache, operator.turns),
+                    settings=watching.settings_of(),
+                    standalone=True,
+                    # Else kopf asks the system for the user's name, and the user of a pod has none.
+                    identity=Identity("tunesmith"),
+                    clusterwide=not namespaces,
+                    namespaces=namespaces,
+                )
         finally:
             for worker in workers:
                 worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(*workers)
+
+
+def _endpoint(settings: OperatorSettings) -> ProgressEndpoint | None:
+    """What pods are told of where they may post; the authority's certificate is no secret."""
+    told = settings.progress
+    if told.url is None:
+        return None
+    authority = None if told.certificates is None else Path(told.certificates) / "ca.crt"
+    certificate = authority.read_text() if authority is not None and authority.exists() else None
+    return ProgressEndpoint(url=told.url, ca_certificate=certificate, token_file=f"{TOKEN_FOLDER}/{TOKEN_FILE}")
+
+
+def _listening(operator: Operator, settings: OperatorSettings) -> AbstractAsyncContextManager[None]:
+    if settings.progress.url is None:
+        return contextlib.nullcontext()
+    folder = settings.progress.certificates
+    listener = Listener(operator.cache, operator.turns, Tokens(operator.kube.signing_keys))
+    return listener.listening(settings.progress.port, None if folder is None else Path(folder))
 
 
 async def fill(operator: Operator, namespaces: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from tunesmith_api.effective import resolve_settings
 from tunesmith_api.keys import canonical_json
 from tunesmith_api.needs import GIBIBYTE, grace_seconds, memory_bytes, scratch_bytes
 from tunesmith_api.plan import PlannedStage
-from tunesmith_api.stages import Stage
+from tunesmith_api.stages import ProgressEndpoint, Stage
 from tunesmith_api.status import StageStatus
 from tunesmith_operator.asking import request_of
 from tunesmith_operator.course import Course
@@ -23,13 +23,15 @@ _UNKNOWN_SCRATCH, _UNKNOWN_MEMORY, _UNKNOWN_GRACE = 20 * GIBIBYTE, 2 * GIBIBYTE,
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Makes the Jobs of all stages by the operator's settings."""
+    """Makes the Jobs of all stages by the operator's settings; `progress` is where their pods tell how far they are."""
 
     settings: OperatorSettings
+    progress: ProgressEndpoint | None = None
 
     def job(self, world: World, course: Course, stage: PlannedStage, status: StageStatus) -> dict[str, Any]:
         """The Job that is wanted now; ValueError where no store is named anywhere."""
         request = request_of(world, course, stage, status, self.settings)
+        request = request.model_copy(update={"progress": self.progress})
         identity = _identity(world, course, stage, status)
         template = pod_template(request, identity, self._place(world, course, stage), self.settings)
         return stage_job(template, identity, world.spec.backoff_limit)

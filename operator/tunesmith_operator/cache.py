@@ -21,10 +21,20 @@ from tunesmith_operator.excerpts import (
     stage_job_of,
     version_of,
 )
-from tunesmith_operator.world import StageJob, StagePod, World
+from tunesmith_operator.world import Heard, StageJob, StagePod, World
 
 Key = tuple[str, str]
 """Namespace and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPod:
+    """A pod as it was at a version, the UID of its Job, and whose turn it is when it changes."""
+
+    version: int
+    job: str
+    owner: Key
+    pod: StagePod
 
 
 @dataclass(slots=True)
@@ -33,7 +43,8 @@ class Cache:
 
     objects: dict[Key, Excerpt] = field(default_factory=dict)
     jobs: dict[Key, tuple[int, StageJob]] = field(default_factory=dict)
-    pods: dict[Key, tuple[int, str, StagePod]] = field(default_factory=dict)
+    pods: dict[Key, SeenPod] = field(default_factory=dict)
+    heard: dict[Key, Heard] = field(default_factory=dict)
     _jobs_of: defaultdict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     _pods_of: defaultdict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
 
@@ -75,13 +86,22 @@ class Cache:
         version = version_of(body)
         if gone:
             self.pods.pop(key, None)
+            self.heard.pop(key, None)
             self._pods_of[job].discard(key)
             return owner
-        if known is not None and known[0] >= version:
+        if known is not None and known.version >= version:
             return None
-        self.pods[key] = (version, job, pod_of(body))
+        self.pods[key] = SeenPod(version, job, owner, pod_of(body))
         self._pods_of[job].add(key)
         return owner
+
+    def see_report(self, pod: Key, uid: str, heard: Heard) -> Key | None:
+        """What a pod says of its progress; whose turn it is then, None if no pod of a running stage is this one."""
+        known = self.pods.get(pod)
+        if known is None or known.pod.uid != uid or known.pod.ended is not None:
+            return None
+        self.heard[pod] = heard
+        return known.owner
 
     def has_jobs(self, key: Key) -> bool:
         """Whether a job has been begun."""
@@ -111,7 +131,7 @@ class Cache:
 
     def _with_pods(self, key: Key) -> StageJob:
         job = self.jobs[key][1]
-        pods = tuple(self.pods[pod][2] for pod in sorted(self._pods_of[job.uid]))
+        pods = tuple(replace(self.pods[pod].pod, heard=self.heard.get(pod)) for pod in sorted(self._pods_of[job.uid]))
         return replace(job, pods=pods)
 
 

@@ -16,6 +16,7 @@ from tunesmith_operator.asking import recorded_store
 from tunesmith_operator.course import Course
 from tunesmith_operator.fold import Folded, Rules, done, fold
 from tunesmith_operator.outcome import Outcome, deadline, outcome_of, refused
+from tunesmith_operator.progressing import next_write
 from tunesmith_operator.refusing import refusal
 from tunesmith_operator.waiting import patience_ends
 from tunesmith_operator.world import JobState, StageJob, World
@@ -31,10 +32,14 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Delete a Job, in the foreground: its name is free, and its pods are gone, when it is gone."""
+    """Delete a Job, in the foreground: its name is free, and its pods are gone, when it is gone.
+
+    Only as it was seen: one that has ended since has a result that nobody has read yet.
+    """
 
     name: str
     uid: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ def _deletions(world: World, folded: Folded, outcome: Outcome, rules: Rules) -> 
             continue
         stage = planned.get(job.name)
         if (job.ended and not kept) or _to_go(world, folded, (job, stage), outcome, rules):
-            yield DeleteJob(job.name, job.uid)
+            yield DeleteJob(job.name, job.uid, job.version)
 
 
 def _to_go(
@@ -139,7 +144,7 @@ def _expired(world: World, status: JobStatus) -> bool:
 def _again(world: World, outcome: Outcome, rules: Rules) -> datetime | None:
     """The next moment at which time alone changes the decision."""
     status, lives = outcome.status, world.spec.ttl_seconds_after_finished
-    moments = [deadline(world, status) if status.finished is None else None]
+    moments = [deadline(world, status), next_write(world, status)] if status.finished is None else []
     moments += [patience_ends(job, rules.settings.image_patience) for job in world.own_jobs if not job.ended]
     if status.finished is not None and world.own_jobs:
         moments.append(status.finished + rules.settings.keep_jobs)

@@ -84,6 +84,7 @@ def stage_job_of(body: Mapping[str, Any]) -> StageJob:
         message=failed.get("message", ""),
         started=_time(status.get("startTime")),
         finished=_time(status.get("completionTime") or failed.get("lastTransitionTime")),
+        version=version_of(body),
     )
 
 

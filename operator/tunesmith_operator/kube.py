@@ -13,6 +13,7 @@ PAGE = 500
 OBJECTS = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
 JOBS = "/apis/batch/v1/jobs"
 PODS = "/api/v1/pods"
+KEYS = "/openid/v1/jwks"
 # How long an answer is waited for (seconds): the API server itself gives up after 60 (--request-timeout).
 _TIMEOUT_SECONDS = 65.0
 
@@ -63,13 +64,21 @@ class Kube:
                 return
             query["continue"] = following
 
+    async def signing_keys(self) -> dict[str, Any]:
+        """The keys that the API server signs pods' tokens with (each service account may read them)."""
+        return await self._request("GET", KEYS)
+
     async def create_job(self, job: Body) -> dict[str, Any]:
         """Make a Job; `Conflict` if its name is taken."""
         return await self._request("POST", _jobs_of(job["metadata"]["namespace"]), body=job)
 
-    async def delete_job(self, namespace: str, name: str, uid: str) -> None:
-        """Delete this Job and no later one of its name; its pods first, so that the name is free when they are gone."""
-        options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+    async def delete_job(self, namespace: str, name: str, uid: str, version: int) -> None:
+        """Delete this Job as it was seen; its pods first, so that the name is free when they are gone.
+
+        `Conflict` if it is a later one of its name, or has changed since.
+        """
+        conditions = {"uid": uid, "resourceVersion": str(version)}
+        options = {"propagationPolicy": "Foreground", "preconditions": conditions}
         await self._request("DELETE", f"{_jobs_of(namespace)}/{name}", body=options)
 
     async def delete_object(self, namespace: str, name: str, uid: str) -> None:

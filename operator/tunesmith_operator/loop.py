@@ -82,7 +82,7 @@ class Operator:
             if isinstance(action, CreateJob):
                 self.cache.see_job(await self.kube.create_job(action.job))
             elif isinstance(action, DeleteJob):
-                await self.kube.delete_job(world.namespace, action.name, action.uid)
+                await self.kube.delete_job(world.namespace, action.name, action.uid, action.version)
             else:
                 await self.kube.delete_object(world.namespace, world.name, world.uid)
         except (Absent, Conflict) as error:

@@ -14,6 +14,8 @@ TEMPLATE_ANNOTATION = f"{DOMAIN}/template"
 TURN_ANNOTATION = f"{DOMAIN}/turn"
 REQUEST_ANNOTATION = f"{DOMAIN}/request"
 RETRY_ANNOTATION = f"{DOMAIN}/retry"
+# Of pods' tokens for the operator. The API server takes tokens for its own audiences only: this one opens nothing else.
+AUDIENCE = f"{DOMAIN}/progress"
 
 # So many hex digits of a key are in a name: with a job's name of 40 characters and the longest stage's it stays below
 # the 63 of a DNS label, which a Job's name has to be since its pods are labelled with it (k8s.io/api/batch/v1).

@@ -9,6 +9,7 @@ from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
 from tunesmith_operator.conditions import Standing, conditions_of
 from tunesmith_operator.fold import Folded
 from tunesmith_operator.made import artifacts_of, summary_of
+from tunesmith_operator.progressing import with_progress
 from tunesmith_operator.world import World
 
 
@@ -38,7 +39,8 @@ def outcome_of(world: World, folded: Folded) -> Outcome:
     halted = suspended or failure is not None or phase is Phase.COMPLETE
     made = artifacts_of(world.name, folded.course.plan, status.stages)
     status = status.model_copy(update={"artifacts": made, "summary": summary_of(status.stages)})
-    return Outcome(_standing(world, status, phase, failure), halted, stopped=suspended or late is not None)
+    status = with_progress(world, _standing(world, status, phase, failure))
+    return Outcome(status, halted, stopped=suspended or late is not None)
 
 
 def _standing(world: World, status: JobStatus, phase: Phase, failure: Failure | None) -> JobStatus:

@@ -6,6 +6,7 @@ from typing import Any
 from tunesmith_api.failures import FAILURES, FailureClass
 from tunesmith_api.stages import Stage, StageRequest
 from tunesmith_operator.names import (
+    AUDIENCE,
     JOB_LABEL,
     KEYS_ANNOTATION,
     REQUEST_ANNOTATION,
@@ -21,6 +22,9 @@ SCRATCH, SECRETS, REQUEST_FOLDER = "/scratch", "/etc/tunesmith/secrets", "/etc/t
 REQUEST_FILE, CA_FOLDER, CLAIMS = "request.json", "/etc/tunesmith/ca", "/claims"
 # Where the kubelet reads a container's last words (its default, terminationMessagePath).
 RESULT_FILE = "/dev/termination-log"
+TOKEN_FOLDER, TOKEN_FILE = "/etc/tunesmith/token", "token"  # where it is, not what
+# The kubelet renews it when four fifths are over (Kubernetes documentation, service account token volume projection).
+_TOKEN_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,9 @@ def pod_template(
         "containers": [_container(request.stage, where, settings)],
         "volumes": _volumes(where, settings),
     }
+    if request.progress is not None:
+        spec["volumes"].append(_token_volume())
+        spec["containers"][0]["volumeMounts"].append({"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True})
     names = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName", "serviceAccountName")
     spec |= {name: place[name] for name in (*names, "imagePullSecrets") if place.get(name)}
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
@@ -183,6 +190,12 @@ def _volumes(where: StagePlace, settings: OperatorSettings) -> list[dict[str, An
     ]
     ca = settings.network.ca_config_map
     return volumes + ([] if ca is None else [{"name": "ca", "configMap": {"name": ca}}])
+
+
+def _token_volume() -> dict[str, Any]:
+    """What the pod shows to the operator, and the API server does not take: it gives the pod no right."""
+    token = {"audience": AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": TOKEN_FILE}
+    return {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}
 
 
 def _mounts(where: StagePlace, settings: OperatorSettings) -> list[dict[str, Any]]:

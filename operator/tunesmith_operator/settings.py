@@ -48,6 +48,17 @@ class Network(Api):
     """A ConfigMap with the key ca.crt, in the job's namespace, of authorities to trust beside the public ones."""
 
 
+class ProgressSettings(Api):
+    """How stages' pods tell the operator how far they are; without `url` they do not."""
+
+    url: str | None = None
+    """Where pods reach the operator: its Service."""
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8443
+    """Where the operator listens."""
+    certificates: str | None = None
+    """A folder with tls.crt, tls.key and, where no public authority has signed, ca.crt; without it plain HTTP."""
+
+
 class OperatorSettings(Api):
     """The operator's settings."""
 
@@ -57,6 +68,8 @@ class OperatorSettings(Api):
     """The store of jobs that name none; its Secrets are looked for in the job's namespace."""
     network: Network = Field(default_factory=Network)
     """How pods reach what is outside."""
+    progress: ProgressSettings = Field(default_factory=ProgressSettings)
+    """How stages' pods tell how far they are."""
     placement: tuple[Placement, ...] = ()
     """Defaults of spec.stages, in its form: what a job says itself takes precedence."""
     gpu_resource: str = "nvidia.com/gpu"

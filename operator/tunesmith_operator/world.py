@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from tunesmith_api.progress import ProgressReport
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.status import JobStatus, RecordedKeys
 
@@ -33,6 +34,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What a pod has said last of its progress, and when."""
+
+    report: ProgressReport
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StagePod:
     """A pod of a stage's Job.
 
@@ -49,6 +58,7 @@ class StagePod:
     disrupted: str = ""
     ended: Ended | None = None
     started: datetime | None = None
+    heard: Heard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,7 @@ class StageJob:
 
     `owner` is the UID in its controller reference; `template` the hash of the template that it was made from; `turn`
     which beginning of the stage it is (`StageStatus.turn`); `keys` what its stage was asked for; `reason` and `message`
-    are those of its Failed condition.
+    are those of its Failed condition; `version` is its resourceVersion.
     """
 
     name: str
@@ -75,6 +85,7 @@ class StageJob:
     message: str = ""
     started: datetime | None = None
     finished: datetime | None = None
+    version: int = 0
     pods: tuple[StagePod, ...] = ()
 
     @property

@@ -87,11 +87,21 @@ class Cluster:
         if isinstance(action, CreateJob):
             self._create(action)
         elif isinstance(action, DeleteJob):
-            job = self.jobs.get(action.name)
-            if job is not None and job.uid == action.uid:
-                self.jobs[action.name] = replace(job, deleting=True)
+            self._delete(action)
         else:
             self.alive = False
+
+    def _delete(self, action: DeleteJob) -> None:
+        job = self.jobs.get(action.name)
+        if job is None:
+            return
+        if (job.uid, job.version) != (action.uid, action.version):
+            raise Conflict(action.name)
+        self._change(action.name, deleting=True)
+
+    def _change(self, name: str, **changes: Any) -> None:
+        job = self.jobs[name]
+        self.jobs[name] = replace(job, version=job.version + 1, **changes)
 
     def _create(self, action: CreateJob) -> None:
         body = json.loads(json.dumps(action.job))
@@ -121,7 +131,7 @@ class Cluster:
         """The Job's pod begins to work."""
         job = self.jobs[name]
         pod = StagePod(name=f"{name}-pod", uid=job.uid, created=self.now, started=self.now)
-        self.jobs[name] = replace(job, state=JobState.RUNNING, started=self.now, pods=(pod,))
+        self._change(name, state=JobState.RUNNING, started=self.now, pods=(pod,))
 
     def complete(self, name: str, message: str | None = None) -> None:
         """The pod ends well, with its result or with another message."""
@@ -148,7 +158,7 @@ class Cluster:
     def _end(self, name: str, ended: Ended, state: JobState) -> None:
         job = self.jobs[name]
         pod = StagePod(name=f"{name}-pod", uid=job.uid, created=job.created, started=self.now, ended=ended)
-        self.jobs[name] = replace(job, state=state, started=self.now, finished=self.now, pods=(pod,))
+        self._change(name, state=state, started=self.now, finished=self.now, pods=(pod,))
 
 
 def result_text(stage_name: str, spec: JobSpec, present: tuple[str, ...] = ()) -> str:

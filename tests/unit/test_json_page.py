@@ -14,9 +14,9 @@ from support.cli import called
 from support.llama_cpp_folders import a_chatting_server
 from support.tiny_sources import write_sources
 from tunesmith.cli.view import json_lines
-from tunesmith.local.listener import ProgressReport
 from tunesmith.local.runner import Event
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.progress import ProgressReport
 from tunesmith_api.stages import Kind, Stage, StageResult, failure_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text()

@@ -12,7 +12,8 @@ import pytest
 
 from support.waiting import wait_until
 from support.web import Web, serving_web
-from tunesmith.local.listener import ProgressListener, ProgressReport, parse_report
+from tunesmith.local.listener import ProgressListener
+from tunesmith_api.progress import ProgressReport, parse_report
 from tunesmith_api.stages import ProgressEndpoint
 from tunesmith_trainer.report_progress import INTERVAL_SECONDS, Mark, ProgressPoster, seconds_left, status_payload
 
@@ -48,7 +49,8 @@ def listener(heard: list[ProgressReport]) -> Iterator[ProgressListener]:
 def endpoint_of(web: Web, folder: Path) -> ProgressEndpoint:
     """The server with its certificate's authority and a token."""
     (folder / "token").write_text("t\n")
-    return ProgressEndpoint(url=f"{web.url}/progress", ca_cert=str(web.authority), token_file=str(folder / "token"))
+    authority = web.authority.read_text()
+    return ProgressEndpoint(url=f"{web.url}/progress", ca_certificate=authority, token_file=str(folder / "token"))
 
 
 def posted(web: Web) -> list[dict[str, Any]]:
@@ -80,10 +82,10 @@ def test_the_newest_is_posted_before_the_end(web: Web, tmp_path: Path) -> None:
     assert {authorization for authorization, _ in web.posted} == {"Bearer t"}
 
 
-@pytest.mark.parametrize("lacks", ["ca_cert", "token_file", "url"])
+@pytest.mark.parametrize("lacks", ["ca_certificate", "token_file", "url"])
 def test_a_listener_that_cannot_be_reached_costs_the_stage_nothing(web: Web, tmp_path: Path, lacks: str) -> None:
     """No authority, no token, nobody there: the next report is tried all the same."""
-    wrong = {"ca_cert": None, "token_file": str(tmp_path / "absent"), "url": "http://127.0.0.1:9"}
+    wrong = {"ca_certificate": None, "token_file": str(tmp_path / "absent"), "url": "http://127.0.0.1:9"}
     poster = ProgressPoster(endpoint_of(web, tmp_path).model_copy(update={lacks: wrong[lacks]}))
     poster(0.5)
     wait_until(lambda: not poster._newest, "the report to be tried")

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from support.training import train_settings, train_work, training_job
-from tunesmith.local.listener import ProgressListener, ProgressReport
+from tunesmith.local.listener import ProgressListener
 from tunesmith.local.processes import TOKEN, start
 from tunesmith.store import Artifacts, FolderStore
 from tunesmith_api.execution import TrainExecution
 from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.progress import ProgressReport
 from tunesmith_api.stages import ArtifactReference, Kind, ProgressEndpoint, StageRequest, StoreLocation
 from tunesmith_trainer.engines import engine_of
 from tunesmith_trainer.engines.arguments import training_arguments

@@ -15,9 +15,9 @@ from support.builders import a_plan, a_spec
 from support.terminals import read_all
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import Board, board_of, json_lines, showing
-from tunesmith.local.listener import ProgressReport
 from tunesmith.local.runner import Event
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.progress import ProgressReport
 from tunesmith_api.stages import StageResult, failure_of
 
 PLAN = a_plan(a_spec(quantizations=["Q4_K_M", "IQ3_XXS"]))

@@ -110,7 +110,8 @@ def _post(endpoint: ProgressEndpoint, payload: Mapping[str, object]) -> None:
             # Read each time: Kubernetes puts a fresh token there before the old one expires.
             headers["Authorization"] = f"Bearer {Path(endpoint.token_file).read_text().strip()}"
         request = urllib.request.Request(endpoint.url, json.dumps(payload).encode(), headers)  # noqa: S310  # from the request
-        context = ssl.create_default_context(cafile=endpoint.ca_cert) if endpoint.url.startswith("https:") else None
+        secure = endpoint.url.startswith("https:")
+        context = ssl.create_default_context(cadata=endpoint.ca_certificate) if secure else None
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=context):  # noqa: S310
             pass
     except (OSError, HTTPException):

@@ -13,10 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.local.listener import ProgressReport
 from tunesmith.local.runner import Event
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.plan import Plan
+from tunesmith_api.progress import ProgressReport
 from tunesmith_api.stages import StageResult
 
 # Without a terminal a stage says how far it is at these intervals (seconds): often enough for a person who watches a

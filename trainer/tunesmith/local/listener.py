@@ -1,30 +1,18 @@
 """A server on loopback that stages post their progress to (contract 11), each with a token of its own."""
 
-import json
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tunesmith_api.progress import BODY_BYTES, ProgressReport, parse_report
 from tunesmith_api.stages import ProgressEndpoint
 
-# A payload holds at most 256 metrics (Kubeflow Trainer's TrainJobStatus); this is ten times what that takes.
-_BODY_BYTES = 256 * 1024
 # How long closing may take.
 _LOOK_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressReport:
-    """One report: `percent` 0 to 100, seconds left as the stage estimates them, metrics by name."""
-
-    stage: str
-    percent: int
-    seconds_left: float | None
-    metrics: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -67,7 +55,7 @@ class ProgressListener:
             def do_POST(self) -> None:
                 stage = listener._stage_of(self.headers.get("Authorization"))  # its own handler
                 size = int(self.headers.get("Content-Length") or 0)
-                body = self.rfile.read(min(size, _BODY_BYTES))
+                body = self.rfile.read(min(size, BODY_BYTES))
                 report = None if stage is None else parse_report(stage, body)
                 if report is not None:
                     listener.heard(report)
@@ -79,19 +67,3 @@ class ProgressListener:
                 del format, args
 
         return Handler
-
-
-def parse_report(stage: str, body: bytes) -> ProgressReport | None:
-    """A payload of the protocol as a report, None if it is not one."""
-    try:
-        status = json.loads(body)["trainerStatus"]
-        metrics = {str(item["name"]): str(item["value"]) for item in status.get("metrics") or ()}
-        left = status.get("estimatedRemainingSeconds")
-        return ProgressReport(
-            stage=stage,
-            percent=min(max(int(status["progressPercentage"]), 0), 100),
-            seconds_left=None if left is None else float(left),
-            metrics=metrics,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return None

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.cores import usable_cores
-from tunesmith.local.listener import ProgressListener, ProgressReport
+from tunesmith.local.listener import ProgressListener
 from tunesmith.local.processes import CONSOLE, TOKEN, StageProcess, start
 from tunesmith.local.record import Record, write_record
 from tunesmith.published_names import OWN_FOLDER
 from tunesmith.store import Artifacts
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import Plan, PlannedStage
+from tunesmith_api.progress import ProgressReport
 from tunesmith_api.schedule import maker, ready
 from tunesmith_api.stages import (
     Failure,

@@ -156,6 +156,8 @@ class Watch:
         if self.store is not None:
             self.store(step, Path(args.output_dir) / f"checkpoint-{step}")
             self.stored_step = step
+            total = self.job.total_steps
+            self.progress(step / total, {"current_step": step, "total_steps": total, **self._safe()})
         self._since_step, self._since_time = step, time.monotonic()
         self._mark = time.perf_counter()
 
@@ -169,6 +171,11 @@ class Watch:
         due = self.evaluates and evaluation_due(step, self.job.total_steps, self.interval)
         return due and step not in [evaluated for evaluated, _ in self.journal.evaluations()]
 
+    def _safe(self) -> dict[str, int]:
+        """The step of the newest checkpoint, which a training that is killed goes on from."""
+        step = self.started_at_step if self.stored_step is None else self.stored_step
+        return {"checkpoint_step": step} if step else {}
+
     def _tell(self, event: Mapping[str, Any]) -> None:
         step, total = event["step"], self.job.total_steps
         metrics = {
@@ -179,6 +186,7 @@ class Watch:
             "current_step": step,
             "total_steps": total,
             "tokens_per_second": event["tokensPerSecond"] or 0.0,
+            **self._safe(),
         }
         evaluations = self.journal.evaluations() if self.evaluates else []
         if evaluations:

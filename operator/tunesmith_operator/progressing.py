@@ -1,0 +1,110 @@
+"""How far a job is, out of what its pods have said last; written at most once in ten seconds (contract 11)."""
+
+import math
+from datetime import datetime, timedelta
+
+from tunesmith_api.progress import ProgressReport
+from tunesmith_api.stages import Kind, Stage
+from tunesmith_api.status import Checkpoint, JobStatus, Phase, Progress, StageState, StageStatus
+from tunesmith_operator.world import Heard, World
+
+# The issue's own bound on writes by progress; the first report of a job is written at once.
+WRITE_EVERY = timedelta(seconds=10)
+
+
+def with_progress(world: World, status: JobStatus) -> JobStatus:
+    """The status with the newest of what was heard; what was written last stays until the next is due."""
+    update = {"progress": _progress(world, status), "checkpoint": _checkpoint(world, status)}
+    return status.model_copy(update=update)
+
+
+def next_write(world: World, status: JobStatus) -> datetime | None:
+    """When what was heard since the last write is to be written."""
+    before, newest = status.progress, _newest(world, status)
+    if before is None or before.time is None or newest is None or newest[1].time <= before.time:
+        return None
+    return before.time + WRITE_EVERY
+
+
+def _progress(world: World, status: JobStatus) -> Progress | None:
+    before, newest = status.progress, _newest(world, status)
+    if status.phase is Phase.COMPLETE:
+        return Progress(percent=100) if before is None else Progress(percent=100, loss=before.loss, time=before.time)
+    if newest is not None and _due(before, newest[1], world.now):
+        return _told(*newest, status, world.now)
+    if before is None or before.stage in {_stage(stage) for stage in _running(status)}:
+        return before
+    return Progress(percent=_percent(status, 0), loss=before.loss, time=before.time)
+
+
+def _due(before: Progress | None, heard: Heard, now: datetime) -> bool:
+    if before is None or before.time is None:
+        return True
+    return heard.time > before.time and now - before.time >= WRITE_EVERY
+
+
+def _told(stage: StageStatus, heard: Heard, status: JobStatus, now: datetime) -> Progress:
+    report, before = heard.report, status.progress
+    loss = _number(report, "loss")
+    return Progress(
+        stage=_stage(stage),
+        percent=_percent(status, report.percent),
+        step=_count(report, "current_step"),
+        steps=_count(report, "total_steps"),
+        loss=before.loss if loss is None and before is not None else loss,
+        seconds_left=report.seconds_left,
+        time=now,
+    )
+
+
+def _percent(status: JobStatus, running: int) -> int | None:
+    """Each stage counts the same; None while it is not known which there are."""
+    if status.resolved is None:
+        return None
+    done = sum(stage.state is StageState.DONE for stage in status.stages)
+    return (100 * done + running) // len(status.stages)
+
+
+def _checkpoint(world: World, status: JobStatus) -> Checkpoint | None:
+    """The newest that the training has told of, until its result is there."""
+    train = next((stage for stage in status.stages if stage.name == Stage.TRAIN), None)
+    if train is None or train.keys is None or train.state is StageState.DONE:
+        return None
+    key = train.keys.outputs[Kind.ADAPTER]
+    known = status.checkpoint if status.checkpoint is not None and status.checkpoint.key == key else None
+    steps = [_count(heard.report, "checkpoint_step") for heard in _heard(world, train)]
+    newest = max((step for step in steps if step), default=0)
+    return known if newest <= (0 if known is None else known.step) else Checkpoint(key=key, step=newest)
+
+
+def _newest(world: World, status: JobStatus) -> tuple[StageStatus, Heard] | None:
+    """Of stages that run side by side the first in the plan that has said something."""
+    told = ((stage, heard) for stage in _running(status) for heard in _heard(world, stage))
+    return next(told, None)
+
+
+def _running(status: JobStatus) -> list[StageStatus]:
+    return [stage for stage in status.stages if stage.state is StageState.RUNNING]
+
+
+def _heard(world: World, stage: StageStatus) -> list[Heard]:
+    pods = [pod for job in world.own_jobs if job.stage == stage.name for pod in job.pods]
+    return [pod.heard for pod in pods if pod.heard is not None and pod.ended is None]
+
+
+def _stage(stage: StageStatus) -> Stage:
+    return Stage(stage.name.partition("-")[0])
+
+
+def _count(report: ProgressReport, name: str) -> int | None:
+    value = _number(report, name)
+    return None if value is None or value < 0 else int(value)
+
+
+def _number(report: ProgressReport, name: str) -> float | None:
+    """A metric that is a number: JSON has no other."""
+    try:
+        value = float(report.metrics[name])
+    except (KeyError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
