@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli import chat, inspect, plan, run, sweep, validate
-from tunesmith.cli.errors import exit_code, tell
+from tunesmith.cli import chat, fetch, inspect, logs, plan, run, status, steering, submit, sweep, validate
+from tunesmith.cli.errors import exit_code, tell, tell_problem
 from tunesmith.cli.terminal import terminal
+from tunesmith.cluster.problem import ClusterProblem
 from tunesmith_api.failures import StageFailure
 
 app = typer.Typer(
@@ -20,6 +21,15 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+# Those that ask a cluster stand apart in the help.
+_IN_A_CLUSTER: dict[str, Callable[..., None]] = {
+    "submit": submit.submit,
+    "status": status.status,
+    "logs": logs.logs,
+    "fetch": fetch.fetch,
+    "cancel": steering.cancel,
+    "retry": steering.retry,
+}
 _COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "plan": plan.plan,
@@ -32,6 +42,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in _COMMANDS.items():
     app.command(name)(command)
+for name, command in _IN_A_CLUSTER.items():
+    app.command(name, rich_help_panel="In a cluster (kubectl can do the same)")(command)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -56,3 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StageFailure as error:
         tell(error, terminal(stderr=True))
         sys.exit(exit_code(error))
+    except ClusterProblem as problem:
+        tell_problem(problem, terminal(stderr=True))
+        sys.exit(problem.code)

@@ -3,6 +3,8 @@
 from rich.console import Console
 from rich.text import Text
 
+from tunesmith.cli.terminal import visible
+from tunesmith.cluster.problem import ClusterProblem
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import Failure
 
@@ -23,3 +25,10 @@ def tell(error: StageFailure | Failure, console: Console) -> None:
     console.print(Text(f"{error.failure.value}{where}: ", style="bold red") + Text(error.message), soft_wrap=True)
     if error.hint:
         console.print(Text(error.hint), soft_wrap=True)
+
+
+def tell_problem(problem: ClusterProblem, console: Console) -> None:
+    """The same for what is no failure of a job."""
+    console.print(Text("Error: ", style="bold red") + Text(visible(problem.message)), soft_wrap=True)
+    if problem.hint:
+        console.print(Text(problem.hint), soft_wrap=True)

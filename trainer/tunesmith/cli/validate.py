@@ -74,6 +74,17 @@ def validate(manifest: Manifest, offline: Offline = False, as_json: Json = False
         raise typer.Exit(exit_code(looked.failure))
 
 
+def problems_of_files(job: FineTuneJob, manifest: ManifestText) -> tuple[Problem, ...]:
+    """What is wrong with the sources that are files of this machine; the others, and the store, are not looked at.
+
+    Raises what keeps a check from its end.
+    """
+    looked = _look(job, manifest, f"{Scheme.FILE}://")
+    if looked.failure is not None:
+        raise looked.failure
+    return tuple(looked.problems)
+
+
 def _tell(looked: "_Looked", job: FineTuneJob, manifest: str) -> None:
     """For a person: what is wrong, what there is to say, and whether the manifest is valid."""
     console = terminal()
@@ -105,6 +116,7 @@ class _Looked:
     """What was found wrong, what there is to say beside it, and fields that could not be looked at from here.
 
     `lines` are the manifest's, by field; `failure` is what kept a check from its end and is no fault of the manifest.
+    Only addresses that begin with `only` are looked at.
     """
 
     lines: dict[Field, int] = field(default_factory=dict)
@@ -112,6 +124,7 @@ class _Looked:
     notes: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     failure: StageFailure | None = None
+    only: str = ""
 
     @property
     def valid(self) -> bool:
@@ -130,6 +143,8 @@ class _Looked:
 
     def at(self, place: Field, uri: str, look: Callable[[], _Found]) -> _Found | None:
         """What `look` finds at a source, None where it is wrong or cannot be looked at from here."""
+        if not uri.startswith(self.only):
+            return None
         if uri.startswith(f"{Scheme.PVC}://"):
             self.notes.append(f"Not checked from here: {uri} is a claim of a cluster.")
             self.unchecked.append(spell(place))
@@ -179,11 +194,11 @@ def _places(job: FineTuneJob) -> list[Field]:
     return places + [(*place, "source") for place in _datasets(job)]
 
 
-def _look(job: FineTuneJob, manifest: ManifestText) -> _Looked:
+def _look(job: FineTuneJob, manifest: ManifestText, only: str = "") -> _Looked:
     """Each source by itself: one that is away keeps nobody from seeing what is wrong with the others."""
-    looked = _Looked(read_documents(manifest.text)[0].lines)
+    looked = _Looked(read_documents(manifest.text)[0].lines, only=only)
     access = source_access(manifest, store_location(job, Wanted(manifest)))
-    if job.spec.store is not None:
+    if job.spec.store is not None and not only:
         looked.store(store_location(job, Wanted(manifest)))
     named = job.spec.model
     model = looked.at(("spec", "model", "source"), named.source, lambda: resolve_model(named, access))
@@ -196,7 +211,7 @@ def _look(job: FineTuneJob, manifest: ManifestText) -> _Looked:
         if found is not None:
             fetched[place] = found
     if fetched:
-        rows = looked.at(("spec", "datasets"), "", lambda: check_rows(job, model, fetched))
+        rows = looked.at(("spec", "datasets"), only, lambda: check_rows(job, model, fetched))
         for each in () if rows is None else rows.problems:
             place = (*each.place, "source") if len(each.place) > 2 else each.place  # noqa: PLR2004
             looked.wrong(place, each.what, each.right)

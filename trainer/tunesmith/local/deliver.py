@@ -1,7 +1,8 @@
 """A publication becomes the user's folder; files of an earlier one that this one has no more are taken away again."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith.published_names import OWN_FOLDER
@@ -38,18 +39,27 @@ def deliver_anew(artifacts: Artifacts, key: str, folder: Path) -> tuple[Path, ..
     now) is removed, but only if it is still the very file that was delivered. Raises `SpecInvalid` where a file that
     no run delivered is in the way.
     """
-    listing, before, now = folder / OWN_FOLDER / _DELIVERED, _delivered(folder), digests_of(artifacts, key)
+    with replacing(folder, digests_of(artifacts, key)):
+        return deliver(artifacts, key, folder)
+
+
+@contextmanager
+def replacing(folder: Path, now: Mapping[str, str]) -> Iterator[None]:
+    """While the block puts the files of `now` (sha256 by path) in place of what an earlier call has delivered.
+
+    As for `deliver_anew`: former files go afterwards, and `SpecInvalid` before anything is written.
+    """
+    listing, before = folder / OWN_FOLDER / _DELIVERED, _delivered(folder)
     _refuse_others(folder, now)
     listing.parent.mkdir(parents=True, exist_ok=True)
     # Both listings until all is done: killed in between, the next run still knows what is ours.
-    listing.write_text(json.dumps(before | now, indent=1))
-    delivered = deliver(artifacts, key, folder)
+    listing.write_text(json.dumps(before | dict(now), indent=1))
+    yield
     for path in before.keys() - now.keys():
         former = folder / path
         if _is(former, before[path]):
             former.unlink()
-    listing.write_text(json.dumps(now, indent=1))
-    return delivered
+    listing.write_text(json.dumps(dict(now), indent=1))
 
 
 def _delivered(folder: Path) -> dict[str, str]:

@@ -39,13 +39,18 @@ def refresh_run(store: Store, namespace: str, run: Run) -> Run:
     over the other's: what both add is in the record since the job began.
     """
     name = f"{checked_namespace(namespace)}/runs/{run.uid}.json"
-    earlier = _read(store, name)
+    earlier = read_run(store, namespace, run.uid)
     if earlier is not None:
         keys = dict.fromkeys((*earlier.keys, *run.keys))
         uploads = dict.fromkeys((*earlier.uploads, *run.uploads))
         run = run.model_copy(update={"keys": tuple(keys), "uploads": tuple(uploads)})
     store.put_bytes(run.model_dump_json(by_alias=True).encode(), name)
     return run
+
+
+def read_run(store: Store, namespace: str, uid: str) -> Run | None:
+    """The record of one job object, None where nobody has written one that can be read."""
+    return _read(store, f"{checked_namespace(namespace)}/runs/{uid}.json")
 
 
 def new_run(uid: str, job: str, keys: list[tuple[str, str]], now: datetime | None = None) -> Run:
