@@ -13,7 +13,7 @@ InNamespace = Annotated[
     typer.Option(
         "--namespace",
         "-n",
-        help="The job's namespace. [default: the context's, or 'default']",
+        help="The job's namespace. [default: the manifest's (submit), the context's, or 'default']",
         parser=given,
         metavar="<text>",
     ),

@@ -21,7 +21,7 @@ StageName = Annotated[
     str | None,
     typer.Argument(
         help="The stage, as status lists it. [default: what runs, else what failed, else the last]",
-        metavar="[STAGE]",
+        metavar="STAGE",
         parser=given,
     ),
 ]
