@@ -118,6 +118,7 @@ class StageResult(Recorded):
     name: str | None = None
     reused: bool = False
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     figures: Figures = Field(default_factory=dict)
     failure: Failure | None = None
 

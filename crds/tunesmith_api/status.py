@@ -119,6 +119,8 @@ class StageStatus(Recorded):
     """When its last attempt began."""
     finished: datetime | None = None
     """When it ended."""
+    running_since: datetime | None = None
+    """Since when its pod works; unset while none does."""
     result: StageResult | None = None
     """What it found, or why it failed."""
 
@@ -202,6 +204,10 @@ class JobStatus(Recorded):
     """When the first stage began, or a retry: what spec.activeDeadlineSeconds counts from."""
     finished: datetime | None = None
     """When the job became Complete or Failed."""
+    gpu_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """For how many seconds its pods have held a GPU, those that failed included; what runs is counted when it ends."""
+    cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """The processor time of its stages, in seconds of one core; of attempts that were killed nothing is known."""
     suspended_since: datetime | None = None
     """Since when the job is suspended, while it is."""
     suspended_seconds: Annotated[float, Field(ge=0)] = 0.0

@@ -100,7 +100,8 @@ class Kube:
         body: Body | None = None,
         content: str = "application/json",
     ) -> dict[str, Any]:
-        headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": content})
+        # As client-go asks (rest.Request): signing keys have a media type of their own.
+        headers = {"Accept": "application/json, */*"} | ({} if body is None else {"Content-Type": content})
         sent = await self.client.param_serialize(
             method,
             path,

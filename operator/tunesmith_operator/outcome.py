@@ -10,6 +10,7 @@ from tunesmith_operator.conditions import Standing, conditions_of
 from tunesmith_operator.fold import Folded
 from tunesmith_operator.made import artifacts_of, summary_of
 from tunesmith_operator.progressing import with_progress
+from tunesmith_operator.spending import with_spending
 from tunesmith_operator.world import World
 
 
@@ -39,7 +40,7 @@ def outcome_of(world: World, folded: Folded) -> Outcome:
     halted = suspended or failure is not None or phase is Phase.COMPLETE
     made = artifacts_of(world.name, folded.course.plan, status.stages)
     status = status.model_copy(update={"artifacts": made, "summary": summary_of(status.stages)})
-    status = with_progress(world, _standing(world, status, phase, failure))
+    status = with_spending(world, with_progress(world, _standing(world, status, phase, failure)))
     return Outcome(status, halted, stopped=suspended or late is not None)
 
 

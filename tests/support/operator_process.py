@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ import yaml
 from support.control_plane import ControlPlane
 from tunesmith_api.spec import API_VERSION, KIND, JobSpec
 
-SETTINGS = {"store": {"uri": "s3://bucket"}}
+SETTINGS: Mapping[str, Any] = {"store": {"uri": "s3://bucket"}}
 _SECONDS = 60.0
 
 
 @contextmanager
-def operator(kubeconfig: Path, work: Path, namespace: str) -> "Iterator[subprocess.Popen[bytes]]":
+def operator(
+    kubeconfig: Path, work: Path, namespace: str, settings: Mapping[str, Any] = SETTINGS
+) -> "Iterator[subprocess.Popen[bytes]]":
     """The operator, watching one namespace; what it says is added to operator.log in `work`."""
-    (work / "operator.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (work / "operator.yaml").write_text(yaml.safe_dump(dict(settings)))
     command = [sys.executable, "-m", "tunesmith_operator", "--config", str(work / "operator.yaml")]
     with (work / "operator.log").open("ab") as log:
         process = subprocess.Popen(

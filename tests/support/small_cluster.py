@@ -14,6 +14,7 @@ from typing import Any
 from support.builders import a_spec, resolved
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
 from tunesmith_api.keys import canonical_json
+from tunesmith_api.progress import ProgressReport
 from tunesmith_api.resolved import brief
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, Stage, StageResult, failure_of
@@ -23,7 +24,7 @@ from tunesmith_operator.decide import Action, CreateJob, Decision, DeleteJob, de
 from tunesmith_operator.excerpts import stage_job_of
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.settings import OperatorSettings
-from tunesmith_operator.world import Ended, JobState, StageJob, StagePod, World
+from tunesmith_operator.world import Ended, Heard, JobState, StageJob, StagePod, World
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -133,6 +134,16 @@ class Cluster:
         pod = StagePod(name=f"{name}-pod", uid=job.uid, created=self.now, started=self.now)
         self._change(name, state=JobState.RUNNING, started=self.now, pods=(pod,))
 
+    def tell(self, name: str, percent: int, **metrics: str) -> None:
+        """The running pod says how far it is."""
+        [pod] = self.jobs[name].pods
+        heard = Heard(ProgressReport(name, percent, None, metrics), self.now)
+        self.jobs[name] = replace(self.jobs[name], pods=(replace(pod, heard=heard),))
+
+    def vanish(self, name: str) -> None:
+        """It is gone, by whomever, and its pods with it."""
+        del self.jobs[name]
+
     def complete(self, name: str, message: str | None = None) -> None:
         """The pod ends well, with its result or with another message."""
         job = self.jobs[name]
@@ -214,3 +225,23 @@ def settle(cluster: Cluster, passes: int = 200) -> JobStatus:
         if before == after:
             return cluster.status
     raise AssertionError("it never comes to rest")
+
+
+def job_of(cluster: Cluster, stage: str) -> str:
+    """The name of a stage's Job."""
+    return next(name for name, job in cluster.jobs.items() if job.stage == stage)
+
+
+def until(cluster: Cluster, stage: str) -> None:
+    """Everything goes well until that stage works."""
+    for _ in range(50):
+        one_pass(cluster)
+        cluster.collect()
+        for name, job in list(cluster.jobs.items()):
+            if job.state is JobState.PENDING:
+                cluster.start(name)
+            elif job.state is JobState.RUNNING and job.stage != stage:
+                cluster.complete(name)
+        if any(job.stage == stage and job.state is JobState.RUNNING for job in cluster.jobs.values()):
+            return
+    raise AssertionError(stage)

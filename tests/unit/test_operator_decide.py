@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from support.builders import a_plan, a_spec
-from support.small_cluster import ROWS, RULES, SETTINGS, Cluster, one_pass, settle
+from support.small_cluster import ROWS, RULES, SETTINGS, Cluster, job_of, one_pass, settle, until
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.keys import RECIPES
 from tunesmith_api.spec import JobSpec
@@ -16,7 +16,7 @@ from tunesmith_operator.building import Builder
 from tunesmith_operator.decide import CreateJob, DeleteObject, decide
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.settings import OperatorSettings
-from tunesmith_operator.world import JobState, StagePod
+from tunesmith_operator.world import StagePod
 
 TWO_TYPES = ("Q4_K_M", "Q8_0")
 
@@ -30,26 +30,6 @@ def cluster() -> Cluster:
 def started_by(cluster: Cluster) -> list[str]:
     """The stages whose Jobs a pass makes."""
     return [action.stage for action in one_pass(cluster).actions if isinstance(action, CreateJob)]
-
-
-def job_of(cluster: Cluster, stage: str) -> str:
-    """The name of a stage's Job."""
-    return next(name for name, job in cluster.jobs.items() if job.stage == stage)
-
-
-def until(cluster: Cluster, stage: str) -> None:
-    """Everything goes well until that stage works."""
-    for _ in range(50):
-        one_pass(cluster)
-        cluster.collect()
-        for name, job in list(cluster.jobs.items()):
-            if job.state is JobState.PENDING:
-                cluster.start(name)
-            elif job.state is JobState.RUNNING and job.stage != stage:
-                cluster.complete(name)
-        if any(job.stage == stage and job.state is JobState.RUNNING for job in cluster.jobs.values()):
-            return
-    raise AssertionError(stage)
 
 
 def state_of(cluster: Cluster, stage: str) -> StageState:

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import resource
 import shutil
 import time
 import uuid
@@ -80,7 +81,14 @@ def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
         code = failure.exit_code
     if call is not None:
         _keep_log(call.request, call.artifacts, scratch / LOG_FILE)
-    return result.model_copy(update={"seconds": round(time.monotonic() - started, 3)}), code
+    spent = {"seconds": round(time.monotonic() - started, 3), "cpu_seconds": _cpu_seconds()}
+    return result.model_copy(update=spent), code
+
+
+def _cpu_seconds() -> float:
+    """The processor time of this process, which runs one stage, and of the tools that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(sum(each.ru_utime + each.ru_stime for each in used), 3)
 
 
 def emptied(folder: Path, keep: Collection[str] = ()) -> Path:

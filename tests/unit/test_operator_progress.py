@@ -1,0 +1,147 @@
+"""How far a job is and what it has used: what the status says of it, and how often it is written."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from support.builders import a_spec
+from support.small_cluster import ROWS, Cluster, job_of, one_pass, settle, until
+from tunesmith_api.stages import Stage, StageResult
+from tunesmith_api.status import Phase, Progress
+from tunesmith_operator.progressing import WRITE_EVERY
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """A job on a GPU whose training has just begun to work."""
+    spec = a_spec(datasets=ROWS, quantizations=["Q8_0"], training={"gpu": {"memory": "16Gi"}})
+    made = Cluster(spec=spec)
+    until(made, "train")
+    one_pass(made)
+    return made
+
+
+def progress_of(cluster: Cluster) -> Progress:
+    assert cluster.status.progress is not None
+    return cluster.status.progress
+
+
+def test_what_a_pod_says_is_in_the_status(cluster: Cluster) -> None:
+    """Each stage counts the same in the share of the whole."""
+    cluster.tell(job_of(cluster, "train"), 50, current_step="10", total_steps="20", loss="1.5")
+    one_pass(cluster)
+
+    told = progress_of(cluster)
+    assert (told.stage, told.step, told.steps, told.loss) == (Stage.TRAIN, 10, 20, 1.5)
+    assert told.percent == (100 + 50) // len(cluster.status.stages)
+
+
+def test_it_is_written_once_in_ten_seconds(cluster: Cluster) -> None:
+    """And the operator looks again when the time is over."""
+    train = job_of(cluster, "train")
+    cluster.tell(train, 10, current_step="1")
+    one_pass(cluster)
+    written, since = cluster.version, progress_of(cluster).time
+    assert since is not None
+    for step in range(2, 10):
+        cluster.now += SECOND
+        cluster.tell(train, 10, current_step=str(step))
+        decision = one_pass(cluster)
+    assert cluster.version == written
+    assert decision.again == since + WRITE_EVERY
+
+    cluster.now = since + WRITE_EVERY
+    one_pass(cluster)
+    assert (cluster.version, progress_of(cluster).step) == (written + 1, 9)
+    cluster.now += WRITE_EVERY
+    assert one_pass(cluster).again is None
+    assert cluster.version == written + 1
+
+
+def test_what_is_no_number_is_left_out(cluster: Cluster) -> None:
+    """Metrics are strings, and anything can stand in them."""
+    cluster.tell(job_of(cluster, "train"), 10, loss="nan", current_step="-4", total_steps="many")
+    one_pass(cluster)
+
+    told = progress_of(cluster)
+    assert (told.loss, told.step, told.steps) == (None, None, None)
+
+
+def test_after_its_stage_the_share_and_the_loss_stay(cluster: Cluster) -> None:
+    """A column of `kubectl get` shows them to the end."""
+    train = job_of(cluster, "train")
+    cluster.tell(train, 99, current_step="20", loss="0.5")
+    one_pass(cluster)
+    cluster.complete(train)
+    one_pass(cluster)
+    assert (progress_of(cluster).stage, progress_of(cluster).step, progress_of(cluster).loss) == (None, None, 0.5)
+
+    assert settle(cluster).phase is Phase.COMPLETE
+    assert (progress_of(cluster).percent, progress_of(cluster).loss) == (100, 0.5)
+
+
+def test_the_newest_checkpoint_is_told_until_the_result_is_there(cluster: Cluster) -> None:
+    """It outlasts the pod that told of it; a report that is late does not lower it."""
+    train = job_of(cluster, "train")
+    cluster.tell(train, 40, checkpoint_step="8")
+    one_pass(cluster)
+    cluster.tell(train, 20, checkpoint_step="4")
+    one_pass(cluster)
+    assert cluster.status.checkpoint is not None
+    assert cluster.status.checkpoint.step == 8
+    cluster.edit(suspend=True)
+    one_pass(cluster)
+    cluster.collect()
+    one_pass(cluster)
+    assert (cluster.status.phase, cluster.status.checkpoint.step) == (Phase.SUSPENDED, 8)
+
+    cluster.edit(suspend=False)
+    settle(cluster)
+    assert cluster.status.checkpoint is None
+
+
+def test_gpu_seconds_are_those_of_all_attempts(cluster: Cluster) -> None:
+    """One that was suspended, one that vanished unseen, and one that ended well; nothing is counted twice."""
+    cluster.now += 10 * SECOND
+    cluster.edit(suspend=True)
+    one_pass(cluster)
+    cluster.collect()
+    one_pass(cluster)
+    one_pass(cluster)
+    assert cluster.status.gpu_seconds == 10
+    cluster.edit(suspend=False)
+    until(cluster, "train")
+    one_pass(cluster)
+    cluster.now += 5 * SECOND
+    cluster.vanish(job_of(cluster, "train"))
+    one_pass(cluster)
+    assert cluster.status.gpu_seconds == 15
+
+    until(cluster, "train")
+    one_pass(cluster)
+    cluster.now += 7 * SECOND
+    cluster.complete(job_of(cluster, "train"))
+    settle(cluster)
+    assert cluster.status.gpu_seconds == 22
+
+
+def test_without_a_gpu_no_second_of_one_is_counted(cluster: Cluster) -> None:
+    """The same job on a CPU."""
+    cluster.spec = a_spec(datasets=ROWS, quantizations=["Q8_0"])
+    cluster.now += 10 * SECOND
+    settle(cluster)
+
+    assert cluster.status.gpu_seconds == 0
+
+
+def test_cpu_seconds_are_what_the_stages_said(cluster: Cluster) -> None:
+    """Once each."""
+    result = StageResult(stage=Stage.TRAIN, cpu_seconds=12.5)
+    cluster.complete(job_of(cluster, "train"), result.model_dump_json(by_alias=True, exclude_none=True))
+    settle(cluster)
+
+    assert cluster.status.cpu_seconds == 12.5
+    assert settle(replace(cluster)).cpu_seconds == 12.5
