@@ -92,6 +92,17 @@ def test_chat_needs_only_llama_cpp_s_tools(python: Path, folder: Path) -> None:
     assert f"Build them once: {python} -m tunesmith.llama_cpp" in without.stderr
 
 
+def test_a_command_for_a_cluster_says_which_extra_it_needs(python: Path, folder: Path) -> None:
+    """Of what it does on this machine nothing is missing: a wrong manifest is told first."""
+    without = ran(python, folder, "status j")
+    wrong = ran(python, folder, "submit JOB")
+
+    assert (without.code, without.stdout) == (1, "")
+    assert "pip install '.[cluster]' in Tunesmith's source folder" in without.stderr
+    assert wrong.code == 2
+    assert "spec.model.source" in wrong.stderr
+
+
 def test_rows_that_only_the_extra_reads_are_left_unchecked(python: Path, folder: Path) -> None:
     """With the command that installs what reads them; the manifest is no worse for it."""
     (folder / "rows.parquet").write_bytes(b"PAR1" + b"x" * 20 + b"PAR1")

@@ -12,7 +12,7 @@ from tunesmith.cli.options import given_path
 from tunesmith.cli.terminal import terminal
 from tunesmith.cluster.connection import Aim, connect
 from tunesmith.cluster.fetching import fetch_published
-from tunesmith.cluster.jobs import read_job
+from tunesmith.cluster.jobs import find_job
 from tunesmith.cluster.problem import ClusterProblem
 from tunesmith.cluster.reach import StoreCall, artifacts_at, location_of_job, named_location, told_of_reach
 from tunesmith.cluster.seen import SeenJob
@@ -68,7 +68,11 @@ def _asked(name: str, aim: Aim, call: StoreCall) -> tuple[SeenJob | None, StoreL
     """The job and its store; what a job has made outlives it, so that with a store nobody else is asked."""
     if call.uri is None:
         connection = connect(aim)
-        seen = read_job(connection, aim.namespace or connection.namespace or "default", name)
+        namespace = aim.namespace or connection.namespace or "default"
+        seen = find_job(connection, namespace, name)
+        if seen is None:
+            hint = "What a job has made outlives it: name its store with --store s3://bucket/prefix."
+            raise ClusterProblem(f"there is no FineTuneJob {name} in the namespace {namespace}", hint)
         return seen, location_of_job(seen)
     namespace = aim.namespace or connect(aim).namespace or "default"
     return None, named_location(call, namespace)

@@ -3,6 +3,7 @@
 import codecs
 import sys
 from collections.abc import Iterable
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -49,19 +50,19 @@ def logs(  # noqa: PLR0913, PLR0917  # each is an option of the command
 
 
 def _of_pod(connection: Connection, seen: SeenJob, stage: str, *, follow: bool) -> bool:
-    """Whether a pod has told its log: one whose node is gone, or that has gone meanwhile, has not."""
-    pod = pod_to_read(pods_of(connection, seen.namespace, seen.name), stage)
-    if pod is None:
-        return False
-    pieces = iter(pod_log(connection, seen.namespace, pod, follow=follow))
+    """Whether a pod has told its log: one whose node is gone, or that this user may not ask, has not."""
     try:
+        pod = pod_to_read(pods_of(connection, seen.namespace, seen.name), stage)
+        if pod is None:
+            return False
+        pieces = iter(pod_log(connection, seen.namespace, pod, follow=follow))
         first = next(pieces, b"")
     except ClusterProblem as problem:
+        # Without a status there was no answer at all, and will be none for anything else.
         if not problem.status:
             raise
         return False
-    _show([first])
-    _show(pieces)
+    _show(chain([first], pieces))
     return True
 
 

@@ -13,7 +13,7 @@ from tunesmith.cli.options import Manifest, given
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.validate import problems_of_files
 from tunesmith.cluster.connection import Aim, Connection, connect
-from tunesmith.cluster.jobs import apply_job, find_job
+from tunesmith.cluster.jobs import apply_job, find_job, try_to_apply
 from tunesmith.cluster.problem import wrong
 from tunesmith.cluster.reach import StoreCall, artifacts_at, named_location, told_of_reach
 from tunesmith.cluster.seen import SeenJob
@@ -78,7 +78,7 @@ def submit(  # noqa: PLR0913, PLR0917  # each is an option of the command
         uploads = _checked_uploads(job, text)
         written = with_uploads(written, uploads, target.location, target.secret)
         # What the API server will not take is not sent either.
-        apply_job(connection, written, force=force_conflicts, dry_run=True)
+        try_to_apply(connection, written, force=force_conflicts)
         with told_of_reach(store_endpoint):
             _send(uploads, target.artifacts, console)
         applied = _applied(connection, written, force_conflicts, uploads, target.artifacts)

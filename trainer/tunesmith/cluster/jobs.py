@@ -40,16 +40,24 @@ def find_job(connection: Connection, namespace: str, name: str) -> SeenJob | Non
         raise
 
 
-def apply_job(connection: Connection, manifest: Mapping[str, Any], *, force: bool, dry_run: bool = False) -> SeenJob:
+def apply_job(connection: Connection, manifest: Mapping[str, Any], *, force: bool) -> SeenJob:
     """As ``kubectl apply --server-side``: make the object, or change it to what the manifest says.
 
     Fields that an earlier call set and this one does not are unset; `force` takes over those of others.
     """
+    return seen_job(_apply(connection, manifest, {"force": json.dumps(force)}))
+
+
+def try_to_apply(connection: Connection, manifest: Mapping[str, Any], *, force: bool) -> None:
+    """Raise what `apply_job` would raise, and change nothing."""
+    _apply(connection, manifest, {"force": json.dumps(force), "dryRun": "All"})
+
+
+def _apply(connection: Connection, manifest: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
     meta = manifest["metadata"]
-    query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": json.dumps(force)}
-    query |= {"dryRun": "All"} if dry_run else {}
+    query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **query}
     path = _path(meta["namespace"], meta["name"])
-    return seen_job(connection.ask("PATCH", path, query, manifest, "application/apply-patch+yaml")[1])
+    return connection.ask("PATCH", path, query, manifest, "application/apply-patch+yaml")[1]
 
 
 def ask_for_retry(connection: Connection, namespace: str, name: str, value: str) -> None:

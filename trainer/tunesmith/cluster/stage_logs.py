@@ -1,14 +1,13 @@
 """Which log answers a question about a stage: its pod's, as long as there is one, else the newest in the store."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from tunesmith.cluster.jobs import CONTAINER
 from tunesmith.cluster.problem import wrong
 from tunesmith.cluster.seen import SeenJob
-from tunesmith.store import Store
-from tunesmith.store.logs import list_logs
+from tunesmith.store import Store, StoredObject
+from tunesmith.store.logs import age, stored_logs
 from tunesmith.store.runs import read_run
 from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, StageState, StageStatus
@@ -51,13 +50,10 @@ def pod_to_read(pods: Iterable[Mapping[str, Any]], stage: str) -> str | None:
 def newest_log(store: Store, seen: SeenJob, stage: str) -> bytes | None:
     """The newest log that a stage of this job has left in the store; None where it has left none."""
     kind = stage.partition("-")[0]
-    names = [name for key in _keys(store, seen, stage) for name in list_logs(store, seen.namespace, kind, key)]
-    if not names and kind == Stage.PREPARE:
-        names = _unresolved(store, seen)
-    found = [object_ for object_ in (store.stat(name) for name in names) if object_ is not None]
-    if not found:
-        return None
-    return store.read_bytes(max(found, key=lambda object_: (object_.modified, object_.name)).name)
+    found = [log for key in _keys(store, seen, stage) for log in stored_logs(store, seen.namespace, kind, key)]
+    if not found and kind == Stage.PREPARE:
+        found = _unresolved(store, seen)
+    return store.read_bytes(max(found, key=age).name) if found else None
 
 
 def _keys(store: Store, seen: SeenJob, stage: str) -> Sequence[str]:
@@ -69,16 +65,11 @@ def _keys(store: Store, seen: SeenJob, stage: str) -> Sequence[str]:
     return () if run is None else tuple(key.key for key in run.keys)
 
 
-def _unresolved(store: Store, seen: SeenJob) -> list[str]:
+def _unresolved(store: Store, seen: SeenJob) -> list[StoredObject]:
     """Logs without a key are those of all jobs: of this one are those since its prepare began."""
     began = seen.status.stages[0].started if seen.status.stages else None
-    names = list_logs(store, seen.namespace, Stage.PREPARE, _NO_KEY)
-    return [name for name in names if began is not None and _written_since(store, name, began)]
-
-
-def _written_since(store: Store, name: str, began: datetime) -> bool:
-    found = store.stat(name)
-    return found is not None and found.modified >= began
+    logs = stored_logs(store, seen.namespace, Stage.PREPARE, _NO_KEY)
+    return [log for log in logs if began is not None and log.modified >= began]
 
 
 def _has_begun(pod: Mapping[str, Any]) -> bool:
