@@ -20,6 +20,7 @@ from support.operator_process import applied, operator
 from support.runs import Ran, tunesmith
 from support.servers import S3Server, minio_server
 from support.small_cluster import ROWS, failed_text
+from support.terminals import OnTerminal
 from support.tiny_sources import write_sources
 from support.waiting import wait_until
 from tunesmith.cluster.connection import Aim, Connection, connect
@@ -261,6 +262,20 @@ def test_status_tells_what_stands_in_the_object(user: User) -> None:
     as_json = json.loads(user.calls("status", "bot", "--json").stdout)
     assert JobStatus.model_validate(as_json["status"]) == JobStatus.model_validate(user.object["status"])
     assert as_json["settled"] is True
+
+
+def test_on_a_terminal_a_watch_redraws_what_stands(user: User) -> None:
+    """Until it is over."""
+    user.calls("submit", user.writes())
+    where = ("--namespace", user.namespace, "--kubeconfig", user.plane.kubeconfig)
+    shown = OnTerminal("status", "bot", "--watch", *where)
+    shown.until("bot: ", "Pending: no operator")
+    user.stands(phase="Running", message="train running", stages=[{"name": "train", "state": "Running"}])
+    shown.until("bot: ", r"Running: train running(.|\n)*train +Running")
+    user.stands(phase="Complete", message="all files are published", stages=[{"name": "train", "state": "Done"}])
+
+    assert shown.end(timeout=SECONDS) == 0
+    assert "train  Done" in shown.drawings("bot: ")[-1]
 
 
 @dataclass(frozen=True, slots=True)

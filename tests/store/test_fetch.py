@@ -81,6 +81,7 @@ def test_everything_comes_and_is_right(bucket: Bucket, tmp_path: Path) -> None:
 
     again = bucket.fetch(tmp_path / "out", "--json")
     told = json.loads(again.stdout)
+    assert (told["job"], told["namespace"], told["key"]) == ("bot", "team", KEY)
     assert told["files"] == sorted(str(tmp_path / "out" / name) for name in FILES)
     after = (tmp_path / "out" / "bot-Q8_0.gguf").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

@@ -13,7 +13,9 @@ import yaml
 from support.cli import called
 from support.llama_cpp_folders import a_chatting_server
 from support.tiny_sources import write_sources
+from tunesmith.cli.status import document
 from tunesmith.cli.view import json_lines
+from tunesmith.cluster.seen import seen_job
 from tunesmith.local.runner import Event
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.progress import ProgressReport
@@ -86,6 +88,14 @@ def test_every_field_of_a_command_is_described(
 
     assert len(told) > 1
     assert undescribed(told, section(*heading)) == set()
+
+
+def test_every_field_of_a_job_in_a_cluster_is_described() -> None:
+    """Its status is the object's own, which the CRD describes."""
+    meta = {"name": "bot", "namespace": "team", "uid": "uid", "resourceVersion": "1"}
+    told = document(seen_job({"metadata": meta, "spec": {}}))
+
+    assert undescribed(told | {"status": {}}, section("status")) == set()
 
 
 def test_every_field_of_an_event_is_described() -> None:
