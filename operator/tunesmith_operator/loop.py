@@ -1,5 +1,7 @@
 """observe -> decide -> act -> one status write: a pass over one job, and the workers that make passes."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,11 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tunesmith_api.spec import API_VERSION, KIND
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.cache import Cache, Key
 from tunesmith_operator.decide import Action, CreateJob, Decision, DeleteJob, decide
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.kube import Absent, Conflict, Kube, Refused
+from tunesmith_operator.names import CONTROLLER
+from tunesmith_operator.notices import Notice, notices
 from tunesmith_operator.turns import Turns
 from tunesmith_operator.world import World
 
@@ -102,11 +107,40 @@ class Operator:
             self.cache.see_object(await self.kube.write_status(*key, version, body))
             # The event of this write is no news to the cache, and what follows from it is the next pass's.
             self.turns.add(key)
+            await self._tell(world, decision.status)
         except Absent:
             self.cache.forget_object(key)
         except Conflict:
             # Whoever has changed it has caused an event, which gives this job another turn.
             log.info("%s/%s: the status has changed meanwhile", *key)
+
+    async def _tell(self, world: World, status: JobStatus) -> None:
+        """Events are a courtesy: what is not told this time is not told, and stands in the status all the same."""
+        for notice in notices(world.status, status):
+            try:
+                await self.kube.create_event(world.namespace, event_of(world, notice, self.clock()))
+            except (Absent, Refused) as error:
+                log.info("%s/%s: an event is refused: %s", world.namespace, world.name, error)
+
+
+def event_of(world: World, notice: Notice, now: datetime) -> dict[str, Any]:
+    """The event about a FineTuneJob (k8s.io/api/events/v1)."""
+    told = json.dumps([world.uid, notice.reason, notice.note, now.isoformat()])
+    name = f"{world.name}.{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    job = {"apiVersion": API_VERSION, "kind": KIND, "name": world.name, "namespace": world.namespace, "uid": world.uid}
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": world.namespace},
+        "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "reportingController": CONTROLLER,
+        "reportingInstance": CONTROLLER,
+        "action": notice.reason,
+        "reason": notice.reason,
+        "type": notice.type.value,
+        "note": notice.note,
+        "regarding": job,
+    }
 
 
 def status_body(status: JobStatus, before: JobStatus) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import Stage
 
 DOMAIN = "tunesmith.dev"
+CONTROLLER = f"{DOMAIN}/operator"
 JOB_LABEL = f"{DOMAIN}/job"
 STAGE_LABEL = f"{DOMAIN}/stage"
 KEYS_ANNOTATION = f"{DOMAIN}/keys"

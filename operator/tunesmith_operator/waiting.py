@@ -12,6 +12,9 @@ _NEVER = ("InvalidImageName", "ErrImageNeverPull")
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 # A container that cannot be made from this template: a wrong securityContext, a missing key of a mounted object.
 _CONFIGURATION = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_NO_POD, _STARTING = "waiting for its pod", "its pod is being started"
+# What every stage waits for, and nobody has to know.
+ORDINARY = (_NO_POD, _STARTING)
 
 
 def waiting_for(job: StageJob) -> str:
@@ -20,12 +23,12 @@ def waiting_for(job: StageJob) -> str:
         return "queued: its Job is suspended, by Kueue or by hand"
     pod = _newest(job)
     if pod is None:
-        return job.message or "waiting for its pod"
+        return job.message or _NO_POD
     if pod.unschedulable:
         return f"no node for its pod: {pod.unschedulable}"
     if pod.waiting is not None and pod.waiting[0] not in ("ContainerCreating", "PodInitializing"):
         return f"{pod.waiting[0]}: {pod.waiting[1]}".rstrip(": ")
-    return "" if pod.started is not None else "its pod is being started"
+    return "" if pod.started is not None else _STARTING
 
 
 def hopeless(job: StageJob, stage: Stage, now: datetime, patience: timedelta) -> Failure | None:

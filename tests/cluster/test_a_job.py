@@ -39,6 +39,10 @@ def test_a_job_runs_to_its_end(plane: ControlPlane, namespace: str, tmp_path: Pa
     assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
     made = plane.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"]
     assert len(made) == len(found["status"]["stages"])
+    events = plane.get(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")["items"]
+    told = [event for event in events if event["regarding"]["kind"] == "FineTuneJob"]
+    assert [(event["type"], event["reason"]) for event in told] == [("Normal", "Complete")]
+    assert told[0]["regarding"]["uid"] == found["metadata"]["uid"]
     writes = len(made) + plane.statuses_written(namespace)
     assert writes <= WRITES_PER_STAGE * len(made)
 

@@ -14,6 +14,27 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
+{{- /*
+The Secret with the certificate for progress; empty where there is none. Without a cluster to look into (helm template)
+Helm has no Secret to keep, and what it made would be in the rendered files.
+*/ -}}
+{{- define "tunesmith.certificate" -}}
+{{- if .Values.progress.secretName }}{{ .Values.progress.secretName }}
+{{- else if lookup "v1" "Namespace" "" "kube-system" }}{{ include "tunesmith.name" . }}-tls
+{{- end -}}
+{{- end -}}
+
+{{- define "tunesmith.config" -}}
+{{- $progress := dict }}
+{{- if .Values.progress.enabled }}
+{{- $certificate := include "tunesmith.certificate" . }}
+{{- $scheme := ternary "https" "http" (ne $certificate "") }}
+{{- $_ := set $progress "url" (printf "%s://%s.%s.svc:8443/" $scheme (include "tunesmith.name" .) .Release.Namespace) }}
+{{- if $certificate }}{{ $_ := set $progress "certificates" "/etc/tunesmith-tls" }}{{ end }}
+{{- end }}
+{{- merge (dict) .Values.config (ternary (dict "progress" $progress) dict .Values.progress.enabled) | toYaml }}
+{{- end -}}
+
 {{- /* What the operator may do, each rule for a reason that docs/operating.md gives. */ -}}
 {{- define "tunesmith.rules" -}}
 - apiGroups: [tunesmith.dev]
@@ -28,4 +49,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
 {{- end -}}

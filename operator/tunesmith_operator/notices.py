@@ -1,0 +1,62 @@
+"""The few events of a job: what a person wants to know who looks at it, out of two of its statuses."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tunesmith_api.status import JobStatus, Phase, StageState
+from tunesmith_operator.waiting import ORDINARY
+
+# k8s.io/api/events/v1: a note has at most 1 kB.
+_NOTE_CHARACTERS = 1000
+
+
+class NoticeType(StrEnum):
+    """Whether somebody should look."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What has happened: in one CamelCase word, and in a sentence."""
+
+    type: NoticeType
+    reason: str
+    note: str
+
+
+def notices(before: JobStatus, after: JobStatus) -> tuple[Notice, ...]:
+    """What the second status says that the first did not."""
+    told = [*_of_stages(before, after), *_of_phase(before, after)]
+    return tuple(Notice(each.type, each.reason, each.note[:_NOTE_CHARACTERS]) for each in told)
+
+
+def _of_phase(before: JobStatus, after: JobStatus) -> Iterator[Notice]:
+    if after.phase is before.phase:
+        return
+    if after.phase is Phase.COMPLETE:
+        passed = f", {after.summary} passed their gates" if after.summary else ""
+        yield Notice(NoticeType.NORMAL, "Complete", f"{after.message}{passed}")
+    if after.phase is Phase.FAILED and after.failure is not None:
+        stage = "" if after.failure.stage is None else f"{after.failure.stage}: "
+        note = f"{stage}{after.failure.message}. {after.failure.hint}"
+        yield Notice(NoticeType.WARNING, after.failure.failure.value, note)
+    if after.phase is Phase.SUSPENDED:
+        safe = "" if after.checkpoint is None else f"; training will go on from step {after.checkpoint.step}"
+        yield Notice(NoticeType.NORMAL, "Suspended", f"{after.message}{safe}")
+    if before.phase is Phase.SUSPENDED:
+        yield Notice(NoticeType.NORMAL, "Resumed", "the job goes on")
+
+
+def _of_stages(before: JobStatus, after: JobStatus) -> Iterator[Notice]:
+    known = {stage.name: stage for stage in before.stages}
+    for stage in after.stages:
+        earlier = known.get(stage.name)
+        if earlier is not None and stage.turn > earlier.turn:
+            yield Notice(NoticeType.NORMAL, "BegunAnew", f"{stage.name} is begun anew")
+        waits = stage.state is StageState.WAITING and stage.message and stage.message not in ORDINARY
+        waited = earlier is not None and earlier.message and earlier.message not in ORDINARY
+        if waits and not waited:
+            yield Notice(NoticeType.WARNING, "Waiting", f"{stage.name}: {stage.message}")
