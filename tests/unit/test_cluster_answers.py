@@ -111,3 +111,14 @@ def test_an_api_server_that_is_away_is_told(tmp_path: Path) -> None:
     assert found.code == 1
     assert f"the API server {server} cannot be reached" in found.stderr
     assert "refused" in found.stderr.lower()
+
+
+@pytest.mark.parametrize("name", ["", "..", "?watch=true", "bot/status", "Bot", "bot\n"])
+def test_a_name_that_leads_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+    """`cancel` deletes what is at an address."""
+    [port] = free_ports(1)
+    config = a_kubeconfig(tmp_path, f"http://127.0.0.1:{port}")
+    for arguments in (("cancel", name), ("cancel", "bot", "--namespace", name)):
+        found = called(*arguments, "--kubeconfig", config)
+        assert found.code == 2
+        assert "127.0.0.1" not in found.stderr

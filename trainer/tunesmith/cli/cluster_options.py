@@ -1,20 +1,30 @@
 """Arguments and options that the cluster commands share, as kubectl calls them."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tunesmith.cli.options import given, given_path
+from tunesmith_api.placement import DNS_LABEL
 
-Name = Annotated[str, typer.Argument(help="The job: the name of its FineTuneJob.", metavar="NAME", parser=given)]
+
+def label(text: str) -> str:
+    """A name as jobs and namespaces have it: anything else would be another address of the API server."""
+    if not re.fullmatch(DNS_LABEL, given(text)):
+        raise typer.BadParameter(f"{text!r} is no name that a job or a namespace can have: small letters, digits and -")
+    return text
+
+
+Name = Annotated[str, typer.Argument(help="The job: the name of its FineTuneJob.", metavar="NAME", parser=label)]
 InNamespace = Annotated[
     str | None,
     typer.Option(
         "--namespace",
         "-n",
         help="The job's namespace. [default: the manifest's (submit), the context's, or 'default']",
-        parser=given,
+        parser=label,
         metavar="<text>",
     ),
 ]
