@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: help setup prerequisites tools demo-model demo cluster cluster-down images test-parts test test-all lint style imports types generate check-generated lock bench clean
+.PHONY: help setup prerequisites tools demo-model demo demo-cluster cluster cluster-down images test-parts test test-all lint style imports types generate check-generated lock bench clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ cluster: setup  ## a real Kubernetes of one node on this machine, with MinIO and
 
 cluster-down: $(VENV)/synced  ## end it, and leave nothing of it behind
 	@PYTHONPATH=tests $(BIN)/python -m support.real_cluster down
+
+demo-cluster: demo-model  ## the demo in a real Kubernetes: cluster, operator, one job, its files (root; images take half an hour)
+	@PYTHONPATH=tests $(BIN)/python -m support.real_cluster.demo $(OUT)-cluster/
 
 images: setup  ## build the images into the cluster's registry
 	@PYTHONPATH=tests $(BIN)/python -m support.real_cluster.images
