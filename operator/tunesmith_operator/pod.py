@@ -154,6 +154,7 @@ def _environment(settings: OperatorSettings) -> dict[str, str]:
     told = {
         "HOME": f"{SCRATCH}/home",
         "TUNESMITH_CACHE": f"{SCRATCH}/cache",
+        "TUNESMITH_CLAIMS": CLAIMS,
         "HF_HOME": f"{SCRATCH}/hub",
         "HF_ENDPOINT": network.hub_endpoint,
         "HTTPS_PROXY": network.https_proxy,

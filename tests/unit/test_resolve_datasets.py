@@ -157,3 +157,38 @@ def test_what_cannot_be_chosen_says_what_there_is(paths: list[str], choice: dict
 
     assert caught.value.failure is FailureClass.DATASET_INVALID
     assert caught.value.hint
+
+
+def test_a_claim_is_read_where_the_pod_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One folder for each claim; what lies in it is pinned by its bytes, wherever it is mounted."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TUNESMITH_CLAIMS", str(tmp_path / "claims"))
+    (tmp_path / "claims" / "data" / "team").mkdir(parents=True)
+    (tmp_path / "claims" / "data" / "team" / "rows.jsonl").write_text("{}\n")
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+
+    found = resolve_dataset(Dataset(source="pvc://data/team/rows.jsonl"), Access(tmp_path)).resolved
+    here = resolve_dataset(Dataset(source="file://rows.jsonl"), Access(tmp_path)).resolved
+    assert [file.path for file in found.files] == ["rows.jsonl"]
+    assert found.digest == here.digest
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("pvc://other/rows.jsonl", "which is not mounted here"),
+        ("pvc://data/linked.jsonl", "leads out of its claim"),
+        ("pvc://data/absent.jsonl", "there is no file or folder"),
+    ],
+)
+def test_a_claim_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    """Nothing outside of a claim is reached through it: a link is made by whoever may write there."""
+    monkeypatch.setenv("TUNESMITH_CLAIMS", str(tmp_path / "claims"))
+    (tmp_path / "claims" / "data").mkdir(parents=True)
+    (tmp_path / "secret.jsonl").write_text("{}\n")
+    (tmp_path / "claims" / "data" / "linked.jsonl").symlink_to(tmp_path / "secret.jsonl")
+
+    with pytest.raises(StageFailure, match=said):
+        resolve_dataset(Dataset(source=source), Access(tmp_path))

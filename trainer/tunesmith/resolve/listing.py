@@ -9,11 +9,14 @@ from pathlib import Path
 from tunesmith.resolve import archives, buckets, hub, web
 from tunesmith.resolve.digests import file_digest
 from tunesmith.resolve.failures import SourceAbsent
-from tunesmith.resolve.uri import Scheme, Source, local_path
+from tunesmith.resolve.uri import Scheme, Source, claim_path, local_path
 from tunesmith.secrets import secret_key
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ResolvedFile
 from tunesmith_api.stages import StoreLocation
+
+# Whose models are read where they lie, an archive once it is unpacked.
+_ON_DISK = (Scheme.FILE, Scheme.HTTPS, Scheme.PVC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,13 @@ def list_source(source: Source, kind: str, revision: str | None, access: Access)
         return Listing(kind, None, objects, single=single)
     if source.scheme is Scheme.HTTPS and kind == "dataset":
         return Listing(kind, None, (web.describe(source, access.token),), single=True)
-    if source.scheme is Scheme.PVC:
-        message = f"{source.uri} names a claim of a cluster, which is not mounted here"
-        raise StageFailure(FailureClass.SPEC_INVALID, message, "On one machine use a file:// source.")
     path = _path_here(source, access)
     return Listing(kind, None, _list_disk(source, path), folder=_folder(path), single=path.is_file())
 
 
 def folder_here(source: Source, access: Access) -> Path | None:
     """Where a model's files lie on this machine, an archive unpacked; None where they have to be fetched one by one."""
-    return _folder(_path_here(source, access)) if source.scheme in (Scheme.FILE, Scheme.HTTPS) else None
+    return _folder(_path_here(source, access)) if source.scheme in _ON_DISK else None
 
 
 def fetch(source: Source, listing: Listing, wanted: Sequence[ResolvedFile], into: Path, access: Access) -> None:
@@ -119,7 +119,7 @@ def _download(source: Source, file: ResolvedFile, target: Path, access: Access) 
 def _path_here(source: Source, access: Access) -> Path:
     if source.scheme is Scheme.HTTPS:
         return archives.unpacked(source, access.token)
-    path = local_path(source, access.base)
+    path = claim_path(source) if source.scheme is Scheme.PVC else local_path(source, access.base)
     if not path.exists():
         raise SourceAbsent(f"{source.uri}: there is no file or folder {path}", "Correct the path.")
     return path

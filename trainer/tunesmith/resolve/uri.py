@@ -1,5 +1,6 @@
 """A source's URI becomes its parts: scheme, place and path."""
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -63,3 +64,20 @@ def local_path(source: Source, base: Path) -> Path:
     """Where a ``file://`` source is: its path, taken from the manifest's folder `base` where it is relative."""
     path = Path(source.path).expanduser()
     return path if path.is_absolute() else base / path
+
+
+# Set in pods of a cluster: the folder that has one folder for each claim of the job.
+CLAIMS_VARIABLE = "TUNESMITH_CLAIMS"
+
+
+def claim_path(source: Source) -> Path:
+    """Where a ``pvc://`` source is mounted; `SpecInvalid` where its claim is not, or its path leads out of it."""
+    claims = os.environ.get(CLAIMS_VARIABLE)
+    root = None if claims is None else Path(claims) / source.place
+    if root is None or not root.is_dir():
+        message = f"{source.uri} names a claim of a cluster, which is not mounted here"
+        raise StageFailure(FailureClass.SPEC_INVALID, message, "On one machine use a file:// source.")
+    path = root / source.path
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise StageFailure(FailureClass.SPEC_INVALID, f"{source.uri} leads out of its claim", "Name a path within it.")
+    return path
