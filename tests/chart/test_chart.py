@@ -1,0 +1,119 @@
+"""What Helm renders: settings that the operator reads, rights where they are wanted, and never a key."""
+
+import subprocess
+from typing import Any
+
+import yaml
+
+from support.control_plane import CRD, ROOT
+from support.control_plane import VERSION as KUBERNETES
+from support.server_binaries import helm_binary
+from tunesmith_operator.settings import OperatorSettings
+
+CHART = ROOT / "charts" / "tunesmith"
+NAMESPACE = "tunesmith-system"
+
+
+def helm(*words: str) -> str:
+    done = subprocess.run([helm_binary(), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rendered(*settings: str) -> list[dict[str, Any]]:
+    """The objects of `helm template` with these values."""
+    values = [word for setting in settings for word in ("--set-json", setting)]
+    at = ["--namespace", NAMESPACE, "--kube-version", KUBERNETES]
+    return [each for each in yaml.safe_load_all(helm("template", "tunesmith", str(CHART), *at, *values)) if each]
+
+
+def one(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    [found] = [each for each in objects if each["kind"] == kind]
+    return found
+
+
+def settings_of(objects: list[dict[str, Any]]) -> OperatorSettings:
+    """As the operator reads them."""
+    return OperatorSettings.model_validate(yaml.safe_load(one(objects, "ConfigMap")["data"]["operator.yaml"]))
+
+
+def test_helm_finds_nothing_wrong() -> None:
+    """`helm lint`, strictly."""
+    helm("lint", "--strict", str(CHART))
+
+
+def test_without_values_the_operator_has_its_defaults() -> None:
+    """But for where pods post their progress."""
+    settings = settings_of(rendered())
+
+    assert settings.progress.url == f"http://tunesmith.{NAMESPACE}.svc:8443/"
+    assert settings.model_copy(update={"progress": OperatorSettings().progress}) == OperatorSettings()
+
+
+def test_the_crd_is_the_generated_one_and_outlives_an_uninstall() -> None:
+    """With it all jobs would go."""
+    crd = one(rendered(), "CustomResourceDefinition")
+
+    assert crd["spec"] == yaml.safe_load(CRD.read_text())["spec"]
+    assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_no_rendered_file_carries_a_key() -> None:
+    """Where Helm cannot see a cluster it has no Secret to keep: progress goes by HTTP."""
+    objects = rendered()
+
+    assert [each["kind"] for each in objects if each["kind"] == "Secret"] == []
+    assert "PRIVATE" not in yaml.safe_dump(objects)
+
+
+def test_a_named_certificate_is_mounted_and_used() -> None:
+    """cert-manager's, for example."""
+    objects = rendered('progress={"secretName": "made-by-cert-manager"}')
+    progress = settings_of(objects).progress
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+
+    assert progress.url == f"https://tunesmith.{NAMESPACE}.svc:8443/"
+    [volume] = [each for each in pod["volumes"] if each["name"] == "tls"]
+    [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "tls"]
+    assert (volume["secret"]["secretName"], mount["mountPath"]) == ("made-by-cert-manager", progress.certificates)
+    assert pod["containers"][0]["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+
+
+def test_progress_can_be_turned_off() -> None:
+    """Then there is no Service, and no port."""
+    objects = rendered('progress={"enabled": false}')
+
+    assert settings_of(objects).progress.url is None
+    assert "Service" not in [each["kind"] for each in objects]
+
+
+def test_with_namespaces_it_has_rights_in_these_alone() -> None:
+    """A Role and its binding in each, and nothing for the whole cluster."""
+    objects = rendered('namespaces=["a", "b"]')
+    kinds = [(each["kind"], each["metadata"].get("namespace")) for each in objects]
+
+    assert {("Role", "a"), ("Role", "b"), ("RoleBinding", "a"), ("RoleBinding", "b")} <= set(kinds)
+    assert not [kind for kind, _ in kinds if kind.startswith("ClusterRole")]
+    arguments = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments[1:] == ["--namespace=a", "--namespace=b"]
+
+
+def test_its_own_pod_is_as_restricted_as_those_of_the_stages() -> None:
+    """Pod Security 'restricted', and a root file system that nobody writes to."""
+    pod = one(rendered(), "Deployment")["spec"]["template"]["spec"]
+    container = pod["containers"][0]["securityContext"]
+
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["readOnlyRootFilesystem"]
+    assert not container["allowPrivilegeEscalation"]
+    assert container["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_operator_settings_pass_through_as_they_are_written() -> None:
+    """What the chart does not know of, the operator's own reading refuses."""
+    store = '{"uri": "s3://models", "secretRef": {"name": "store"}}'
+    settings = settings_of(rendered(f'config={{"store": {store}, "quantizationsAtOnce": 4}}'))
+
+    assert settings.store is not None
+    assert (settings.store.uri, settings.quantizations_at_once) == ("s3://models", 4)
