@@ -17,11 +17,11 @@ from tunesmith_api.stages import ProgressEndpoint
 from tunesmith_operator import watching
 from tunesmith_operator.building import Builder
 from tunesmith_operator.cache import Cache
+from tunesmith_operator.filling import fill, look_through
 from tunesmith_operator.fold import Rules
-from tunesmith_operator.kube import JOBS, OBJECTS, PODS, Kube
+from tunesmith_operator.kube import Kube
 from tunesmith_operator.listening import Listener
 from tunesmith_operator.loop import Operator
-from tunesmith_operator.names import JOB_LABEL
 from tunesmith_operator.pod import TOKEN_FILE, TOKEN_FOLDER
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.tokens import Tokens
@@ -55,6 +55,7 @@ async def operate(settings: OperatorSettings, namespaces: tuple[str, ...]) -> No
         operator = Operator(Cache(), Turns(), Kube(client), rules)
         await fill(operator, namespaces)
         workers = [asyncio.create_task(operator.work()) for _ in range(_WORKERS)]
+        workers.append(asyncio.create_task(look_through(operator, namespaces)))
         try:
             async with _listening(operator, settings):
                 await kopf.operator(
@@ -89,18 +90,6 @@ def _listening(operator: Operator, settings: OperatorSettings) -> AbstractAsyncC
     folder = settings.progress.certificates
     listener = Listener(operator.cache, operator.turns, Tokens(operator.kube.signing_keys))
     return listener.listening(settings.progress.port, None if folder is None else Path(folder))
-
-
-async def fill(operator: Operator, namespaces: tuple[str, ...]) -> None:
-    """What belongs to jobs first, then the jobs: none is looked at before all that it has is known."""
-    cache = operator.cache
-    for path, label, see in ((PODS, JOB_LABEL, cache.see_pod), (JOBS, JOB_LABEL, cache.see_job)):
-        async for body in operator.kube.list_everywhere(path, namespaces, label):
-            see(body)
-    async for body in operator.kube.list_everywhere(OBJECTS, namespaces):
-        key = cache.see_object(body)
-        if key is not None:
-            operator.turns.add(key, first=not cache.has_jobs(key))
 
 
 if __name__ == "__main__":

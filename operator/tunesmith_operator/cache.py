@@ -37,12 +37,21 @@ class SeenPod:
     pod: StagePod
 
 
+@dataclass(frozen=True, slots=True)
+class SeenJob:
+    """A Job as it was at a version, and whose turn it is when it changes."""
+
+    version: int
+    owner: Key
+    job: StageJob
+
+
 @dataclass(slots=True)
 class Cache:
     """Everything by namespace and name; Jobs and pods also by the name of the object that they belong to."""
 
     objects: dict[Key, Excerpt] = field(default_factory=dict)
-    jobs: dict[Key, tuple[int, StageJob]] = field(default_factory=dict)
+    jobs: dict[Key, SeenJob] = field(default_factory=dict)
     pods: dict[Key, SeenPod] = field(default_factory=dict)
     heard: dict[Key, Heard] = field(default_factory=dict)
     _jobs_of: defaultdict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -68,13 +77,12 @@ class Cache:
         known = self.jobs.get(key)
         version = version_of(body)
         if gone:
-            if known is not None and known[1].uid == body["metadata"]["uid"]:
-                del self.jobs[key]
-                self._jobs_of[owner].discard(key[1])
+            if known is not None and known.job.uid == body["metadata"]["uid"]:
+                self.lose_job(key)
             return owner
-        if known is not None and known[0] >= version:
+        if known is not None and known.version >= version:
             return None
-        self.jobs[key] = (version, stage_job_of(body))
+        self.jobs[key] = SeenJob(version, owner, stage_job_of(body))
         self._jobs_of[owner].add(key[1])
         return owner
 
@@ -85,9 +93,8 @@ class Cache:
         known = self.pods.get(key)
         version = version_of(body)
         if gone:
-            self.pods.pop(key, None)
-            self.heard.pop(key, None)
-            self._pods_of[job].discard(key)
+            if known is not None and known.pod.uid == body["metadata"]["uid"]:
+                self.lose_pod(key)
             return owner
         if known is not None and known.version >= version:
             return None
@@ -107,9 +114,22 @@ class Cache:
         """Whether a job has been begun."""
         return bool(self._jobs_of.get(key))
 
-    def forget_object(self, key: Key) -> None:
-        """The API server has said that it is not there any more."""
+    def lose_object(self, key: Key) -> None:
+        """The API server does not have it any more."""
         self.objects.pop(key, None)
+
+    def lose_job(self, key: Key) -> Key:
+        """The API server does not have it any more; whose turn it is then."""
+        owner = self.jobs.pop(key).owner
+        self._jobs_of[owner].discard(key[1])
+        return owner
+
+    def lose_pod(self, key: Key) -> Key:
+        """The API server does not have it any more; whose turn it is then."""
+        seen = self.pods.pop(key)
+        self.heard.pop(key, None)
+        self._pods_of[seen.job].discard(key)
+        return seen.owner
 
     def world(self, key: Key, now: datetime) -> World | None:
         """One job and what belongs to it; None if it is gone. ValidationError where spec or status cannot be read."""
@@ -130,7 +150,7 @@ class Cache:
         )
 
     def _with_pods(self, key: Key) -> StageJob:
-        job = self.jobs[key][1]
+        job = self.jobs[key].job
         pods = tuple(replace(self.pods[pod].pod, heard=self.heard.get(pod)) for pod in sorted(self._pods_of[job.uid]))
         return replace(job, pods=pods)
 

@@ -109,7 +109,7 @@ class Operator:
             self.turns.add(key)
             await self._tell(world, decision.status)
         except Absent:
-            self.cache.forget_object(key)
+            self.cache.lose_object(key)
         except Conflict:
             # Whoever has changed it has caused an event, which gives this job another turn.
             log.info("%s/%s: the status has changed meanwhile", *key)
