@@ -1,0 +1,124 @@
+"""What happens to jobs in a real cluster: pods that go away, manifests that are wrong, a store that is away."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from support.real_cluster.installed import BUCKET, SECRET, minio
+from support.real_cluster.jobs import RealJob, stage_of
+from support.real_cluster.layout import NODE, Layout
+from support.real_cluster.lifecycle import kubectl
+from support.runs import manifest
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+GATES = {"minAnswersClean": 0, "onFailure": "Publish"}
+# Long enough to be stopped in the middle; the adapter is another for each seed.
+STEPS = 60
+LONG = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128, "saveEvery": 5}
+
+
+def a_job(small: RealJob, name: str, **changes: Any) -> RealJob:
+    """Another job of the same sources, in the same namespace, applied."""
+    made = manifest(**{key: small.manifest["spec"][key] for key in ("model", "datasets")} | {"gates": GATES} | changes)
+    made["metadata"]["name"] = name
+    return RealJob(small.cluster, small.namespace, made).apply()
+
+
+def test_suspended_drained_and_killed_in_the_middle_it_ends_as_if_nothing_had_been(small: RealJob) -> None:
+    """A suspension saves at the running step; a pod that is evicted or deleted loses at most what was since the last
+    checkpoint; none of them counts as a retry."""
+    job = a_job(small, "long", training=LONG | {"seed": 11}, backoffLimit=0)
+    reached = job.trained(3)["progress"]["step"]
+    job.edit(suspend=True)
+    status = job.until(lambda status: status["phase"] == "Suspended", "the job to be suspended")
+    assert status["checkpoint"]["step"] >= reached - 1
+    assert job.pods("train") == []
+
+    job.edit(suspend=False)
+    reached = job.trained(status["checkpoint"]["step"] + 3)["progress"]["step"]
+    kubectl(
+        job.cluster, "drain", NODE, "--pod-selector=tunesmith.dev/job=long", "--delete-emptydir-data", "--timeout=600s"
+    )
+    kubectl(job.cluster, "uncordon", NODE)
+    job.trained(reached)
+    [pod] = job.pods("train")
+    job.kubectl("delete", "pod", pod, "--wait=false")
+    status = job.ended()
+
+    assert stage_of(status, "train")["result"]["figures"]["steps"] == STEPS
+    assert stage_of(status, "train")["turn"] == 0
+
+
+def test_a_job_that_is_deleted_leaves_no_pod(small: RealJob) -> None:
+    """Its pods are told at once, and what was made stays."""
+    job = a_job(small, "deleted", training=LONG | {"seed": 12})
+    job.trained(2)
+    job.kubectl("delete", "ftj/deleted", "--wait=false")
+
+    wait_until(lambda: job.pods("train") == [], "the pod to go")
+    key = minio().client().list_objects(BUCKET, prefix=f"{job.namespace}/artifacts/dataset/", recursive=True)
+    assert list(key)
+
+
+def test_memory_that_does_not_suffice_is_told_and_can_be_raised(small: RealJob) -> None:
+    """The kernel ends it; with more in the manifest the stage runs again, and no other."""
+    limit = [{"name": "train", "resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "200Mi"}}}]
+    job = a_job(small, "hungry", training=LONG | {"seed": 13, "maxSteps": 4}, stages=limit, backoffLimit=0)
+    status = job.ended("Failed")
+    assert status["failure"]["class"] == "OutOfMemory"
+    assert "resources.limits.memory" in status["failure"]["hint"]
+
+    job.edit(stages=[{"name": "train", "resources": {"limits": {"memory": "4Gi"}}}])
+    status = job.ended()
+    assert [stage["name"] for stage in status["stages"] if stage.get("turn")] == ["train"]
+
+
+def test_what_no_node_has_is_waited_for_and_told(small: RealJob) -> None:
+    """A GPU with more memory than any: the status says so, an event says it once, and prepare has run."""
+    job = a_job(small, "greedy", training=LONG | {"seed": 14, "gpu": {"memory": "9Ti"}})
+    status = job.until(
+        lambda status: any("no node" in stage.get("message", "") for stage in status.get("stages", [])), "the message"
+    )
+
+    assert stage_of(status, "prepare")["state"] == "Done"
+    assert "no node for its pod" in status["message"]
+    events = json.loads(job.kubectl("get", "events", "--field-selector=reason=Waiting", "--output=json"))["items"]
+    assert [event["type"] for event in events if event["involvedObject"]["name"] == "greedy"] == ["Warning"]
+    job.kubectl("delete", "ftj/greedy")
+
+
+def test_a_wrong_dataset_and_a_secret_that_is_not_there_fail_before_anything_is_trained(small: RealJob) -> None:
+    """With the rows, and with the Secret's name."""
+    client = minio().client()
+    rows = b'{"messages": [{"role": "user", "content": "a"}]}\n{"messages": [{"role": "robot", "content": "b"}]}\n'
+    client.put_object(BUCKET, "sources/broken.jsonl", io.BytesIO(rows), len(rows))
+    secret = {"secretRef": {"name": SECRET}}
+    broken = a_job(small, "broken", datasets=[{"source": f"s3://{BUCKET}/sources/broken.jsonl", **secret}])
+    absent = {"secretRef": {"name": "absent"}}
+    keyless = a_job(small, "keyless", model={"source": f"s3://{BUCKET}/sources/two-layers", **absent})
+
+    failure = broken.ended("Failed")["failure"]
+    assert (failure["class"], failure["stage"]) == ("DatasetInvalid", "prepare")
+    failure = keyless.ended("Failed")["failure"]
+    assert (failure["class"], failure["stage"]) == ("SecretMissing", "prepare")
+    assert "absent" in failure["message"]
+    assert {stage["name"] for stage in keyless.status()["stages"]} == {"prepare"}
+
+
+def test_no_pod_has_a_token_for_the_api_server(cluster: Layout, small: RealJob) -> None:
+    """Nor any right, nor a writable root; what it shows to the operator opens nothing else."""
+    pods = json.loads(kubectl(cluster, "--namespace", small.namespace, "get", "pods", "--output=json"))["items"]
+    assert pods
+    for pod in pods:
+        assert not pod["spec"]["automountServiceAccountToken"]
+        tokens = [
+            source["serviceAccountToken"]["audience"]
+            for volume in pod["spec"]["volumes"]
+            for source in volume.get("projected", {}).get("sources", [])
+        ]
+        assert tokens == ["tunesmith.dev/progress"]
+        assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
