@@ -16,9 +16,10 @@ from support.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 GATES = {"minAnswersClean": 0, "onFailure": "Publish"}
-# Long enough to be stopped in the middle; the adapter is another for each seed.
-STEPS = 60
-LONG = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128, "saveEvery": 5}
+# Long enough to be stopped in the middle several times: the status says every ten seconds how far it is. The adapter is
+# another for each seed.
+STEPS = 300
+LONG = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128, "saveEvery": 10, "evalEvery": 300}
 
 
 def a_job(small: RealJob, name: str, **changes: Any) -> RealJob:
