@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--namespace", action="append", default=[], help="watch only this one (may be repeated)")
     call = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # It tells of each event that it has handed over.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     text = call.config.read_text() if call.config else "{}"
     settings = OperatorSettings.model_validate(yaml.safe_load(text) or {})
     asyncio.run(operate(settings, tuple(call.namespace)))

@@ -46,6 +46,8 @@ def _due(before: Progress | None, heard: Heard, now: datetime) -> bool:
 def _told(stage: StageStatus, heard: Heard, status: JobStatus, now: datetime) -> Progress:
     report, before = heard.report, status.progress
     loss = _number(report, "loss")
+    # A column of kubectl get shows all digits that there are.
+    loss = None if loss is None else round(loss, 4)
     return Progress(
         stage=_stage(stage),
         percent=_percent(status, report.percent),

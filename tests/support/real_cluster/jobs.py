@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from support.real_cluster.layout import Layout
-from support.real_cluster.lifecycle import kubectl
+from support.real_cluster.lifecycle import administrator, kubectl
 from support.waiting import wait_until
 
 # A stage of the smallest model takes a minute where cores are slow and busy; this bounds what hangs.
@@ -43,8 +43,12 @@ class RealJob:
 
     def status(self) -> dict[str, Any]:
         """The status as it is."""
-        found = json.loads(self.kubectl("get", f"ftj/{self.name}", "--output=json"))
-        return dict(found.get("status") or {})
+        return dict(self._object().get("status") or {})
+
+    def _object(self) -> dict[str, Any]:
+        path = f"/apis/tunesmith.dev/v1alpha1/namespaces/{self.namespace}/finetunejobs/{self.name}"
+        with administrator(self.cluster) as client:
+            return dict(client.get(path).raise_for_status().json())
 
     def until(self, holds: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         """The status once this holds; an AssertionError with the last one if it never does, or if the job is over."""
@@ -63,7 +67,7 @@ class RealJob:
 
     def ended(self, phase: str = "Complete") -> dict[str, Any]:
         """The status at its end, which has to be this one; the job's generation has to have been seen."""
-        now = json.loads(self.kubectl("get", f"ftj/{self.name}", "--output=json"))["metadata"]["generation"]
+        now = self._object()["metadata"]["generation"]
 
         def over(status: dict[str, Any]) -> bool:
             return status.get("observedGeneration") == now and status.get("phase") in ("Complete", "Failed")

@@ -1,6 +1,7 @@
 """Up and down: every part started in order and waited for, and all of it taken away again."""
 
 import json
+import ssl
 import subprocess
 import sys
 import time
@@ -118,14 +119,16 @@ def _wait(run: Background, started: Collection[str], ready: Callable[[], bool], 
     wait_until(looked, f"{what} to be ready", _SECONDS)
 
 
+def administrator(layout: Layout) -> httpx.Client:
+    """A client of the API server with all rights: where kubectl, a process for each look, would take a core."""
+    context = ssl.create_default_context(cafile=layout.pki / "ca.crt")
+    context.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
+    return httpx.Client(base_url=API_SERVER, verify=context, trust_env=False)
+
+
 def _answers(url: str, layout: Layout | None = None) -> bool:
-    pki = None if layout is None else layout.pki
     try:
-        with httpx.Client(
-            verify=str(pki / "ca.crt") if pki else False,
-            cert=(str(pki / "admin.crt"), str(pki / "admin.key")) if pki else None,
-            trust_env=False,
-        ) as client:
+        with httpx.Client(trust_env=False) if layout is None else administrator(layout) as client:
             return client.get(url).is_success
     except httpx.TransportError:
         return False

@@ -1,7 +1,0 @@
-#!/bin/sh
-# uv in /opt/build, checked by its hashes: mounted where packages are installed and the code is built.
-set -eu
-apt-get update >/dev/null
-apt-get install --yes --no-install-recommends python3-venv >/dev/null
-python3 -m venv /opt/build
-/opt/build/bin/pip install --quiet --no-cache-dir --require-hashes -r /requirements/uv.txt
