@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -104,9 +104,10 @@ class Operator:
             return
         body = status_body(decision.status, world.status)
         try:
-            self.cache.see_object(await self.kube.write_status(*key, version, body))
-            # The event of this write is no news to the cache, and what follows from it is the next pass's.
-            self.turns.add(key)
+            # The event of this write is no news to the cache, and what follows from it is the next pass's; of one that
+            # has changed nothing, nothing follows.
+            if self.cache.see_object(await self.kube.write_status(*key, version, body)) is not None:
+                self.turns.add(key)
             await self._tell(world, decision.status)
         except Absent:
             self.cache.lose_object(key)
@@ -144,6 +145,15 @@ def event_of(world: World, notice: Notice, now: datetime) -> dict[str, Any]:
 
 
 def status_body(status: JobStatus, before: JobStatus) -> dict[str, Any]:
-    """The status as a merge patch: null for what is not there any more (RFC 7396)."""
-    body = status.to_json_dict()
-    return body | dict.fromkeys(before.to_json_dict().keys() - body.keys())
+    """The status as a merge patch."""
+    return _merge_patch(status.to_json_dict(), before.to_json_dict())
+
+
+def _merge_patch(after: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the one out of the other: null for what is not there any more, within objects too (RFC 7396)."""
+    body: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
+    for name, value in after.items():
+        known = before.get(name)
+        within = isinstance(value, dict) and isinstance(known, dict)
+        body[name] = _merge_patch(value, known) if within else value
+    return body

@@ -23,6 +23,7 @@ from tunesmith_operator.building import Builder
 from tunesmith_operator.decide import Action, CreateJob, Decision, DeleteJob, decide
 from tunesmith_operator.excerpts import stage_job_of
 from tunesmith_operator.fold import Rules
+from tunesmith_operator.loop import status_body
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.world import Ended, Heard, JobState, StageJob, StagePod, World
 
@@ -121,7 +122,8 @@ class Cluster:
         """The status write."""
         if version != self.version:
             raise Conflict(str(version))
-        written = JobStatus.model_validate(status.to_json_dict())
+        patch = json.loads(json.dumps(status_body(status, self.status), default=str))
+        written = JobStatus.model_validate(_merged(self.status.to_json_dict(), patch))
         if written != self.status:
             self.status = written
             self.version += 1
@@ -170,6 +172,16 @@ class Cluster:
         job = self.jobs[name]
         pod = StagePod(name=f"{name}-pod", uid=job.uid, created=job.created, started=self.now, ended=ended)
         self._change(name, state=state, started=self.now, finished=self.now, pods=(pod,))
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """What the API server makes of a merge patch (RFC 7396, section 2)."""
+    if not isinstance(patch, dict):
+        return patch
+    kept = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        kept[name] = _merged(kept.get(name), value)
+    return {name: value for name, value in kept.items() if value is not None}
 
 
 def result_text(stage_name: str, spec: JobSpec, present: tuple[str, ...] = ()) -> str:
