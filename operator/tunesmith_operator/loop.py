@@ -154,6 +154,5 @@ def _merge_patch(after: Mapping[str, Any], before: Mapping[str, Any]) -> dict[st
     body: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
     for name, value in after.items():
         known = before.get(name)
-        within = isinstance(value, dict) and isinstance(known, dict)
-        body[name] = _merge_patch(value, known) if within else value
+        body[name] = _merge_patch(value, known) if isinstance(value, dict) and isinstance(known, dict) else value
     return body
