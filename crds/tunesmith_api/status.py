@@ -121,6 +121,8 @@ class StageStatus(Recorded):
     """When it ended."""
     running_since: datetime | None = None
     """Since when its pod works; unset while none does."""
+    counted_until: datetime | None = None
+    """Until when the time of its pods is counted in gpuSeconds."""
     result: StageResult | None = None
     """What it found, or why it failed."""
 

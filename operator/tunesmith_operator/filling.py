@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from tunesmith_operator.cache import Cache, Key
+from tunesmith_operator.cache import Cache, Key, SeenJob, SeenPod
+from tunesmith_operator.excerpts import Excerpt
 from tunesmith_operator.kube import JOBS, OBJECTS, PODS
 from tunesmith_operator.loop import Operator
 from tunesmith_operator.names import JOB_LABEL
@@ -18,16 +19,11 @@ log = logging.getLogger(__name__)
 _EVERY = 600.0
 
 
-class _Seen(Protocol):
-    @property
-    def version(self) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Kind:
     path: str
     label: str
-    known: Mapping[Key, _Seen]
+    known: Mapping[Key, Excerpt | SeenJob | SeenPod]
     see: Callable[[Mapping[str, Any]], Key | None]
     lose: Callable[[Key], Key | None]
 

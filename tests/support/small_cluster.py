@@ -164,14 +164,20 @@ class Cluster:
         """The kernel kills it for its memory limit."""
         self._end(name, Ended(137, "OOMKilled", "", self.now, self.now), JobState.FAILED)
 
+    def still_running(self, name: str) -> None:
+        """Its pod has ended, and the Job controller has not yet come to it."""
+        self._change(name, state=JobState.RUNNING, finished=None)
+
     def collect(self) -> None:
         """Foreground deletions come to their end."""
         self.jobs = {name: job for name, job in self.jobs.items() if not job.deleting}
 
     def _end(self, name: str, ended: Ended, state: JobState) -> None:
         job = self.jobs[name]
-        pod = StagePod(name=f"{name}-pod", uid=job.uid, created=job.created, started=self.now, ended=ended)
-        self._change(name, state=state, started=self.now, finished=self.now, pods=(pod,))
+        [began] = [pod.started for pod in job.pods] or [self.now]
+        ended = replace(ended, started=began)
+        pod = StagePod(name=f"{name}-pod", uid=job.uid, created=job.created, started=began, ended=ended)
+        self._change(name, state=state, started=began, finished=self.now, pods=(pod,))
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -7,6 +7,7 @@ import pytest
 
 from support.builders import a_spec
 from support.small_cluster import ROWS, Cluster, job_of, one_pass, settle, until
+from tunesmith_api.failures import FailureClass
 from tunesmith_api.stages import Stage, StageResult
 from tunesmith_api.status import Phase, Progress
 from tunesmith_operator.progressing import WRITE_EVERY
@@ -126,6 +127,36 @@ def test_gpu_seconds_are_those_of_all_attempts(cluster: Cluster) -> None:
     cluster.complete(job_of(cluster, "train"))
     settle(cluster)
     assert cluster.status.gpu_seconds == 22
+
+
+def test_a_pod_that_ended_is_counted_once_whatever_its_job_says(cluster: Cluster) -> None:
+    """A Job is complete, or has failed, some moments after its pod has ended."""
+    train = job_of(cluster, "train")
+    cluster.now += 10 * SECOND
+    cluster.fail(train, FailureClass.INTERNAL)
+    failed = cluster.jobs[train]
+    cluster.still_running(train)
+    one_pass(cluster)
+    cluster.now += SECOND
+    cluster.jobs[train] = failed
+    one_pass(cluster)
+    one_pass(cluster)
+
+    assert (cluster.status.phase, cluster.status.gpu_seconds) == (Phase.FAILED, 10)
+    cluster.retry = "again"
+    settle(cluster)
+    assert cluster.status.gpu_seconds == 11
+
+
+def test_a_pod_that_began_and_ended_while_the_operator_was_away_is_counted() -> None:
+    """Its times stand in its status."""
+    cluster = Cluster(spec=a_spec(datasets=ROWS, quantizations=["Q8_0"], training={"gpu": {"memory": "16Gi"}}))
+    until(cluster, "train")
+    cluster.now += 30 * SECOND
+    cluster.complete(job_of(cluster, "train"))
+    settle(cluster)
+
+    assert cluster.status.gpu_seconds == 30
 
 
 def test_without_a_gpu_no_second_of_one_is_counted(cluster: Cluster) -> None:

@@ -1,7 +1,6 @@
 """A FineTuneJob in the cluster as a user has it: applied, edited, watched by kubectl."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,12 +90,6 @@ class RealJob:
         labels = f"--selector=tunesmith.dev/job={self.name},tunesmith.dev/stage={stage}"
         listed = json.loads(self.kubectl("get", "pods", labels, "--output=json"))["items"]
         return [pod["metadata"]["name"] for pod in listed if pod["status"].get("phase") not in ("Succeeded", "Failed")]
-
-    def jobs(self) -> Counter[str]:
-        """How many Jobs there are of each stage."""
-        labels = f"--selector=tunesmith.dev/job={self.name}"
-        listed = json.loads(self.kubectl("get", "jobs", labels, "--output=json"))["items"]
-        return Counter(str(job["metadata"]["labels"]["tunesmith.dev/stage"]) for job in listed)
 
 
 def stage_of(status: Mapping[str, Any], name: str) -> dict[str, Any]:
