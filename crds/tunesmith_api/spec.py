@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from tunesmith_api.fields import Field as ManifestField
 from tunesmith_api.measuring import EVALUATION_PERCENT, Evaluation, Gates, Imatrix, ImatrixMode, Metric, OnFailure
 from tunesmith_api.placement import DNS_LABEL, OBJECT_NAME, Placement, SecretReference
 from tunesmith_api.quantizations import QUANTIZATIONS, QuantizationType
@@ -250,6 +251,15 @@ class JobSpec(Api):
     """The longest time that the job may take while not suspended; unset: no limit."""
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=315_360_000)] = None
     """The object (never what it made) is deleted so long after it has finished; unset: it stays."""
+
+    def sources(self) -> dict[ManifestField, str]:
+        """Every source that is named, by its field in the manifest."""
+        held_out = self.evaluation.dataset
+        found: dict[ManifestField, str | None] = {("spec", "model", "source"): self.model.source}
+        found["spec", "model", "adapter"] = self.model.adapter
+        found |= {("spec", "datasets", at, "source"): dataset.source for at, dataset in enumerate(self.datasets)}
+        found["spec", "evaluation", "dataset", "source"] = None if held_out is None else held_out.source
+        return {field: uri for field, uri in found.items() if uri is not None}
 
 
 class FineTuneJob(Api):

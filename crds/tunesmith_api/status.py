@@ -120,9 +120,9 @@ class StageStatus(Recorded):
     finished: datetime | None = None
     """When it ended."""
     running_since: datetime | None = None
-    """Since when its pod works; unset while none does."""
+    """Since when its pod holds a GPU; unset while none does."""
     counted_until: datetime | None = None
-    """Until when the time of its pods is counted in gpuSeconds."""
+    """Until when the time that its pods held a GPU is counted in gpuSeconds."""
     result: StageResult | None = None
     """What it found, or why it failed."""
 

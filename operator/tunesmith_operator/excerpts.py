@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from tunesmith_api.names import CONTAINER, JOB_LABEL, RETRY_ANNOTATION, STAGE_LABEL
 from tunesmith_api.status import RecordedKeys
-from tunesmith_operator.names import (
-    JOB_LABEL,
-    KEYS_ANNOTATION,
-    RETRY_ANNOTATION,
-    STAGE_LABEL,
-    TEMPLATE_ANNOTATION,
-    TURN_ANNOTATION,
-)
-from tunesmith_operator.pod import CONTAINER
+from tunesmith_operator.names import KEYS_ANNOTATION, TEMPLATE_ANNOTATION, TURN_ANNOTATION
 from tunesmith_operator.world import Ended, JobState, StageJob, StagePod
 
 _EPOCH = datetime.fromtimestamp(0, UTC)

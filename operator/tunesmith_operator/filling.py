@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith_api.names import JOB_LABEL
 from tunesmith_operator.cache import Cache, Key, SeenJob, SeenPod
 from tunesmith_operator.excerpts import Excerpt
 from tunesmith_operator.kube import JOBS, OBJECTS, PODS
 from tunesmith_operator.loop import Operator
-from tunesmith_operator.names import JOB_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,11 @@ async def fill(operator: Operator, namespaces: Sequence[str]) -> None:
         before = {key: seen.version for key, seen in kind.known.items()}
         listed: set[Key] = set()
         async for body in operator.kube.list_everywhere(kind.path, namespaces, kind.label):
-            listed.add((body["metadata"]["namespace"], body["metadata"]["name"]))
-            _turn(operator, kind, kind.see(body))
+            key = (body["metadata"]["namespace"], body["metadata"]["name"])
+            listed.add(key)
+            # What has gone while the list was on its way stands in it all the same.
+            if key not in before or key in kind.known:
+                _turn(operator, kind, kind.see(body))
         for key in before.keys() - listed:
             # What has changed while the list was on its way was there after it was made.
             if key in kind.known and kind.known[key].version == before[key]:
@@ -57,7 +60,7 @@ async def look_through(operator: Operator, namespaces: Sequence[str]) -> None:
         await asyncio.sleep(_EVERY)
         try:
             await fill(operator, namespaces)
-        except Exception:
+        except Exception:  # an API server that is away must not end this task
             log.exception("what there is could not be listed; it is tried again in %d seconds", _EVERY)
 
 

@@ -1,6 +1,5 @@
-"""The Kubernetes API as the operator uses it: lists in pages, four writes, and what became of them."""
+"""The Kubernetes API as the operator uses it: lists in pages, single writes, and what became of them."""
 
-import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,9 +73,8 @@ class Kube:
         return await self._request("POST", _jobs_of(job["metadata"]["namespace"]), body=job)
 
     async def create_event(self, namespace: str, event: Body) -> None:
-        """Tell what has happened; nothing where it is told already."""
-        with contextlib.suppress(Conflict):
-            await self._request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=event)
+        """Tell what has happened."""
+        await self._request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=event)
 
     async def delete_job(self, namespace: str, name: str, uid: str, version: int) -> None:
         """Delete this Job as it was seen; its pods first, so that the name is free when they are gone.

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import ClientError, web
 
 from tunesmith_api.progress import BODY_BYTES, parse_report
 from tunesmith_operator.cache import Cache
+from tunesmith_operator.kube import Absent, Refused
+from tunesmith_operator.progressing import WRITE_EVERY
 from tunesmith_operator.tokens import Tokens
 from tunesmith_operator.turns import Turns
 from tunesmith_operator.world import Heard
@@ -33,18 +35,31 @@ class Listener:
     tokens: Tokens
 
     async def post(self, request: web.Request) -> web.Response:
-        """200 if it was a report of a pod of ours, 400 if it was none, 401 if it came from elsewhere."""
+        """200 if it was a report of a pod of ours, 400 if it was none, 401 if it came from elsewhere.
+
+        503 while the API server does not tell whose tokens are good.
+        """
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        pod = await self.tokens.pod_of(token)
+        try:
+            pod = await self.tokens.pod_of(token)
+        except (Absent, Refused, ClientError, TimeoutError) as error:
+            log.warning("the API server does not tell its keys: %s", error)
+            return web.Response(status=503)
         if pod is None:
             return web.Response(status=401)
         report = parse_report(pod.name, await request.read())
         if report is None:
             return web.Response(status=400)
-        owner = self.cache.see_report((pod.namespace, pod.name), pod.uid, Heard(report, datetime.now(UTC)))
+        now = datetime.now(UTC)
+        earlier = self.cache.heard.get((pod.namespace, pod.name))
+        owner = self.cache.see_report((pod.namespace, pod.name), pod.uid, Heard(report, now))
         if owner is None:
             return web.Response(status=401)
-        self.turns.add(owner)
+        # Nothing would be written sooner: a pass for each report of each pod would only cost.
+        if earlier is None:
+            self.turns.add(owner)
+        else:
+            self.turns.add_at(owner, earlier.time + WRITE_EVERY, now)
         return web.Response()
 
     @contextlib.asynccontextmanager

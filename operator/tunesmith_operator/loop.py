@@ -1,7 +1,5 @@
 """observe -> decide -> act -> one status write: a pass over one job, and the workers that make passes."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,14 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunesmith_api.spec import API_VERSION, KIND
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.cache import Cache, Key
 from tunesmith_operator.decide import Action, CreateJob, Decision, DeleteJob, decide
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.kube import Absent, Conflict, Kube, Refused
-from tunesmith_operator.names import CONTROLLER
-from tunesmith_operator.notices import Notice, notices
+from tunesmith_operator.notices import event_of, notices
 from tunesmith_operator.turns import Turns
 from tunesmith_operator.world import World
 
@@ -122,26 +118,6 @@ class Operator:
                 await self.kube.create_event(world.namespace, event_of(world, notice, self.clock()))
             except (Absent, Refused) as error:
                 log.info("%s/%s: an event is refused: %s", world.namespace, world.name, error)
-
-
-def event_of(world: World, notice: Notice, now: datetime) -> dict[str, Any]:
-    """The event about a FineTuneJob (k8s.io/api/events/v1)."""
-    told = json.dumps([world.uid, notice.reason, notice.note, now.isoformat()])
-    name = f"{world.name}.{hashlib.sha256(told.encode()).hexdigest()[:16]}"
-    job = {"apiVersion": API_VERSION, "kind": KIND, "name": world.name, "namespace": world.namespace, "uid": world.uid}
-    return {
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        "metadata": {"name": name, "namespace": world.namespace},
-        "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "reportingController": CONTROLLER,
-        "reportingInstance": CONTROLLER,
-        "action": notice.reason,
-        "reason": notice.reason,
-        "type": notice.type.value,
-        "note": notice.note,
-        "regarding": job,
-    }
 
 
 def status_body(status: JobStatus, before: JobStatus) -> dict[str, Any]:

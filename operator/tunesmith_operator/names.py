@@ -3,18 +3,15 @@
 import hashlib
 
 from tunesmith_api.keys import canonical_json
+from tunesmith_api.names import DOMAIN
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import Stage
 
-DOMAIN = "tunesmith.dev"
 CONTROLLER = f"{DOMAIN}/operator"
-JOB_LABEL = f"{DOMAIN}/job"
-STAGE_LABEL = f"{DOMAIN}/stage"
 KEYS_ANNOTATION = f"{DOMAIN}/keys"
 TEMPLATE_ANNOTATION = f"{DOMAIN}/template"
 TURN_ANNOTATION = f"{DOMAIN}/turn"
 REQUEST_ANNOTATION = f"{DOMAIN}/request"
-RETRY_ANNOTATION = f"{DOMAIN}/retry"
 # Of pods' tokens for the operator. The API server takes tokens for its own audiences only: this one opens nothing else.
 AUDIENCE = f"{DOMAIN}/progress"
 

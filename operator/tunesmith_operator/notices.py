@@ -1,14 +1,21 @@
 """The few events of a job: what a person wants to know who looks at it, out of two of its statuses."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+from tunesmith_api.spec import API_VERSION, KIND
 from tunesmith_api.status import JobStatus, Phase, StageState
+from tunesmith_operator.names import CONTROLLER
 from tunesmith_operator.waiting import ORDINARY
+from tunesmith_operator.world import World
 
-# k8s.io/api/events/v1: a note has at most 1 kB.
-_NOTE_CHARACTERS = 1000
+# The API server takes 1,024 bytes of a note (k8s.io/kubernetes, pkg/apis/core/validation, NoteLengthLimit).
+_NOTE_BYTES = 1024
 
 
 class NoticeType(StrEnum):
@@ -30,7 +37,12 @@ class Notice:
 def notices(before: JobStatus, after: JobStatus) -> tuple[Notice, ...]:
     """What the second status says that the first did not."""
     told = [*_of_stages(before, after), *_of_phase(before, after)]
-    return tuple(Notice(each.type, each.reason, each.note[:_NOTE_CHARACTERS]) for each in told)
+    return tuple(Notice(each.type, each.reason, _fitting(each.note)) for each in told)
+
+
+def _fitting(note: str) -> str:
+    """Cut between characters; one takes up to four bytes."""
+    return note.encode()[:_NOTE_BYTES].decode(errors="ignore")
 
 
 def _of_phase(before: JobStatus, after: JobStatus) -> Iterator[Notice]:
@@ -60,3 +72,24 @@ def _of_stages(before: JobStatus, after: JobStatus) -> Iterator[Notice]:
         waited = earlier is not None and earlier.message and earlier.message not in ORDINARY
         if waits and not waited:
             yield Notice(NoticeType.WARNING, "Waiting", f"{stage.name}: {stage.message}")
+
+
+def event_of(world: World, notice: Notice, now: datetime) -> dict[str, Any]:
+    """The event about a FineTuneJob (k8s.io/api/events/v1)."""
+    told = json.dumps([world.uid, notice.reason, notice.note, now.isoformat()])
+    # As Kubernetes' own recorders name them: by the object, and something that is another each time.
+    name = f"{world.name}.{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    job = {"apiVersion": API_VERSION, "kind": KIND, "name": world.name, "namespace": world.namespace, "uid": world.uid}
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": world.namespace},
+        "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "reportingController": CONTROLLER,
+        "reportingInstance": CONTROLLER,
+        "action": notice.reason,
+        "reason": notice.reason,
+        "type": notice.type.value,
+        "note": notice.note,
+        "regarding": job,
+    }

@@ -95,10 +95,7 @@ def secret_names(stage: Stage, spec: JobSpec, settings: OperatorSettings) -> tup
 
 def claims(spec: JobSpec) -> tuple[str, ...]:
     """The PersistentVolumeClaims that prepare reads sources from."""
-    held_out = spec.evaluation.dataset
-    sources = [spec.model.source, spec.model.adapter, *(dataset.source for dataset in spec.datasets)]
-    sources += [None if held_out is None else held_out.source]
-    claimed = [source for source in sources if source is not None and source.startswith(_PVC)]
+    claimed = (source for source in spec.sources().values() if source.startswith(_PVC))
     return _unique(source.removeprefix(_PVC).partition("/")[0] for source in claimed)
 
 

@@ -4,20 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.names import CLAIMS_VARIABLE, CONTAINER, JOB_LABEL, STAGE_LABEL
 from tunesmith_api.stages import Stage, StageRequest
 from tunesmith_operator.names import (
     AUDIENCE,
-    JOB_LABEL,
     KEYS_ANNOTATION,
     REQUEST_ANNOTATION,
-    STAGE_LABEL,
     TEMPLATE_ANNOTATION,
     TURN_ANNOTATION,
     template_digest,
 )
 from tunesmith_operator.settings import OperatorSettings
 
-CONTAINER = "stage"
 SCRATCH, SECRETS, REQUEST_FOLDER = "/scratch", "/etc/tunesmith/secrets", "/etc/tunesmith/request"
 REQUEST_FILE, CA_FOLDER, CLAIMS = "request.json", "/etc/tunesmith/ca", "/claims"
 # Where the kubelet reads a container's last words (its default, terminationMessagePath).
@@ -154,7 +152,7 @@ def _environment(settings: OperatorSettings) -> dict[str, str]:
     told = {
         "HOME": f"{SCRATCH}/home",
         "TUNESMITH_CACHE": f"{SCRATCH}/cache",
-        "TUNESMITH_CLAIMS": CLAIMS,
+        CLAIMS_VARIABLE: CLAIMS,
         "HF_HOME": f"{SCRATCH}/hub",
         "HF_ENDPOINT": network.hub_endpoint,
         "HTTPS_PROXY": network.https_proxy,

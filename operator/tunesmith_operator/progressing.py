@@ -8,7 +8,7 @@ from tunesmith_api.stages import Kind, Stage
 from tunesmith_api.status import Checkpoint, JobStatus, Phase, Progress, StageState, StageStatus
 from tunesmith_operator.world import Heard, World
 
-# The issue's own bound on writes by progress; the first report of a job is written at once.
+# Often enough for a person who looks on; more would be writes of etcd for nobody (a trainer posts every five seconds).
 WRITE_EVERY = timedelta(seconds=10)
 
 
@@ -80,9 +80,9 @@ def _checkpoint(world: World, status: JobStatus) -> Checkpoint | None:
 
 
 def _newest(world: World, status: JobStatus) -> tuple[StageStatus, Heard] | None:
-    """Of stages that run side by side the first in the plan that has said something."""
+    """Of stages that run side by side the one that has said something last."""
     told = ((stage, heard) for stage in _running(status) for heard in _heard(world, stage))
-    return next(told, None)
+    return max(told, key=lambda each: each[1].time, default=None)
 
 
 def _running(status: JobStatus) -> list[StageStatus]:

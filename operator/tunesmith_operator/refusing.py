@@ -1,6 +1,7 @@
 """What a manifest may say on a laptop and cannot mean in a cluster, with the cure (contract 7)."""
 
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.fields import spell
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import Failure, failure_of
 from tunesmith_operator.settings import OperatorSettings
@@ -11,9 +12,9 @@ _UPLOAD = "Run 'tunesmith submit --upload', which puts it into the store, or nam
 
 def refusal(spec: JobSpec, settings: OperatorSettings) -> Failure | None:
     """Why the job cannot run in a cluster; None if it can."""
-    for field, source in _sources(spec).items():
-        if source is not None and source.startswith(_FILE):
-            return _refused(f"{field} is {source}: a pod cannot read a folder of your machine", _UPLOAD)
+    for field, source in spec.sources().items():
+        if source.startswith(_FILE):
+            return _refused(f"{spell(field)} is {source}: a pod cannot read a folder of your machine", _UPLOAD)
     store = spec.store or settings.store
     if store is None:
         return _refused(
@@ -24,16 +25,6 @@ def refusal(spec: JobSpec, settings: OperatorSettings) -> Failure | None:
             f"spec.store.uri is {store.uri}: pods share no folder", "Name an S3 service: s3://bucket/prefix."
         )
     return None
-
-
-def _sources(spec: JobSpec) -> dict[str, str | None]:
-    held_out = spec.evaluation.dataset
-    return {
-        "spec.model.source": spec.model.source,
-        "spec.model.adapter": spec.model.adapter,
-        **{f"spec.datasets[{index}].source": dataset.source for index, dataset in enumerate(spec.datasets)},
-        "spec.evaluation.dataset.source": None if held_out is None else held_out.source,
-    }
 
 
 def _refused(message: str, hint: str) -> Failure:

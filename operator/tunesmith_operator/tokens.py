@@ -1,5 +1,6 @@
 """Whose token is it: a pod's projected token, checked against the API server's published keys (contract 11)."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,9 +38,13 @@ class Tokens:
     clock: Callable[[], float] = time.monotonic
     _keys: dict[str, jwt.PyJWK] = field(default_factory=dict)
     _asked: float | None = None
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def pod_of(self, token: str) -> PodClaim | None:
-        """The pod, None if the token is not one of this cluster's for us, or its time is over."""
+        """The pod, None if the token is not one of this cluster's for us, or its time is over.
+
+        Raises what `ask` raises; it is asked again then.
+        """
         try:
             key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
             if key is None:
@@ -52,9 +57,10 @@ class Tokens:
             return None
 
     async def _key(self, name: str) -> jwt.PyJWK | None:
-        due = self._asked is None or self.clock() - self._asked >= _ASK_EVERY
-        if name not in self._keys and due:
-            self._asked = self.clock()
-            found = jwt.PyJWKSet.from_dict(dict(await self.ask()))
-            self._keys = {str(key.key_id): key for key in found.keys}
+        # One at a time: whoever comes while keys are asked for waits for them.
+        async with self._asking:
+            if name not in self._keys and (self._asked is None or self.clock() - self._asked >= _ASK_EVERY):
+                found = jwt.PyJWKSet.from_dict(dict(await self.ask()))
+                self._keys = {str(key.key_id): key for key in found.keys}
+                self._asked = self.clock()
         return self._keys.get(name)

@@ -43,10 +43,6 @@ class Turns:
         self._alarms.pop(key, None)
         self.add(key)
 
-    def waiting(self) -> frozenset[Key]:
-        """Whose turn will come."""
-        return frozenset(self._waiting)
-
     async def take(self) -> Key:
         """The next job; whoever takes it says `done` at the end."""
         while not (self._first or self._others):

@@ -11,8 +11,8 @@ from typing import Any
 import kopf
 from kopf import DiffBaseStorage, ProgressStorage
 
+from tunesmith_api.names import JOB_LABEL
 from tunesmith_operator.cache import Cache, Key
-from tunesmith_operator.names import JOB_LABEL
 from tunesmith_operator.turns import Turns
 
 OBJECTS = ("tunesmith.dev", "v1alpha1", "finetunejobs")

@@ -63,7 +63,7 @@ def test_no_rendered_file_carries_a_key() -> None:
     objects = rendered()
 
     assert [each["kind"] for each in objects if each["kind"] == "Secret"] == []
-    assert "PRIVATE" not in yaml.safe_dump(objects)
+    assert "tls.key" not in yaml.safe_dump(objects)
 
 
 def test_a_named_certificate_is_mounted_and_used() -> None:

@@ -39,7 +39,7 @@ async def filled(kubeconfig: Path, cache: Cache, namespace: str) -> list[tuple[s
     async with ApiClient(configuration) as client:
         turns = Turns()
         await fill(Operator(cache, turns, Kube(client), RULES), [namespace])
-        return [await turns.take() for _ in turns.waiting()]
+        return [await turns.take() for _ in range(len(turns))]
 
 
 def test_what_came_and_went_unseen_is_noticed(plane: ControlPlane, namespace: str) -> None:
@@ -66,9 +66,17 @@ def test_a_job_and_a_pod_that_went_unseen_give_their_owner_a_turn(plane: Control
     ]
     for body in bodies:
         plane.create(f"/api/v1/namespaces/{namespace}/pods", body)
+    jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    template = {"spec": {"containers": [CONTAINER], "restartPolicy": "Never"}}
+    labels = {"tunesmith.dev/job": "other"}
+    # Suspended, it makes no pod of its own.
+    plane.create(jobs, {"metadata": {"name": "a", "labels": labels}, "spec": {"suspend": True, "template": template}})
     cache = Cache()
     asyncio.run(filled(plane.kubeconfig, cache, namespace))
     plane.delete(f"/api/v1/namespaces/{namespace}/pods/a", gracePeriodSeconds="0")
+    plane.delete(f"{jobs}/a", propagationPolicy="Background")
+    assert cache.has_jobs((namespace, "other"))
 
-    assert asyncio.run(filled(plane.kubeconfig, cache, namespace)) == [(namespace, "bot")]
+    assert set(asyncio.run(filled(plane.kubeconfig, cache, namespace))) == {(namespace, "bot"), (namespace, "other")}
     assert {name for _, name in cache.pods} == {"b"}
+    assert not cache.has_jobs((namespace, "other"))

@@ -8,9 +8,8 @@ from typing import Any
 from support.control_plane import ControlPlane
 from support.small_cluster import result_text
 from support.waiting import wait_until
+from tunesmith_api.names import CONTAINER, JOB_LABEL, STAGE_LABEL
 from tunesmith_api.spec import JobSpec
-from tunesmith_operator.names import JOB_LABEL, STAGE_LABEL
-from tunesmith_operator.pod import CONTAINER
 
 _SECONDS = 120.0
 

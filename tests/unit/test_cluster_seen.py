@@ -7,15 +7,12 @@ import pytest
 
 from tunesmith.cli.standing import failure_lines, headline, news, standing
 from tunesmith.cli.terminal import terminal
-from tunesmith.cluster import jobs, seen, stage_logs
 from tunesmith.cluster.problem import ClusterProblem
 from tunesmith.cluster.retrying import stages_to_retry
 from tunesmith.cluster.seen import SeenJob, seen_job
 from tunesmith.cluster.stage_logs import pod_to_read, stage_to_read
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import Stage, StoreLocation, failure_of
-from tunesmith_operator import names
-from tunesmith_operator.pod import CONTAINER
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -37,12 +34,6 @@ def a_stage(name: str, state: str = "Waiting", **facts: Any) -> dict[str, Any]:
 def failing(failure: FailureClass, stage: Stage | None = Stage.TRAIN) -> dict[str, Any]:
     """A failure as the operator writes it."""
     return failure_of(StageFailure(failure, "it failed"), stage).to_json_dict()
-
-
-def test_names_are_the_operator_s() -> None:
-    """Which no part of the command line may import."""
-    assert (jobs.JOB_LABEL, jobs.CONTAINER) == (names.JOB_LABEL, CONTAINER)
-    assert (stage_logs.STAGE_LABEL, seen.RETRY_ANNOTATION) == (names.STAGE_LABEL, names.RETRY_ANNOTATION)
 
 
 @pytest.mark.parametrize(

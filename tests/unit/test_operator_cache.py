@@ -1,12 +1,16 @@
 """What the operator keeps of events, and whose turn it is then."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from support.small_cluster import NOON
+from support.small_cluster import NOON, RULES
+from tunesmith_api.names import JOB_LABEL, STAGE_LABEL
 from tunesmith_operator.cache import Cache
-from tunesmith_operator.names import JOB_LABEL, STAGE_LABEL
+from tunesmith_operator.filling import fill
+from tunesmith_operator.kube import JOBS
+from tunesmith_operator.loop import Operator
 from tunesmith_operator.turns import Turns
 from tunesmith_operator.world import JobState
 
@@ -93,3 +97,28 @@ def test_the_earliest_alarm_rings() -> None:
         return (await turns.take())[1]
 
     assert asyncio.run(asyncio.wait_for(rung(), 60)) == "bot"
+
+
+class ListOf:
+    """An API server whose list was made some moments before it is read."""
+
+    def __init__(self, bodies: dict[str, list[dict[str, Any]]], meanwhile: Callable[[], object]) -> None:
+        self.bodies = bodies
+        self.meanwhile = meanwhile
+
+    async def list_everywhere(self, path: str, *_: object) -> AsyncIterator[dict[str, Any]]:
+        """What it was; what has become of it is told before the first of it arrives."""
+        if self.bodies.get(path):
+            self.meanwhile()
+        for body in self.bodies.get(path, []):
+            yield body
+
+
+def test_what_goes_while_it_is_listed_does_not_come_back() -> None:
+    """The event that tells of its end is newer than the list that has it."""
+    cache = filled()
+    job = a_body("bot-train-0", 2, owner="bot")
+    listing: Any = ListOf({JOBS: [job]}, lambda: cache.see_job(job, gone=True))
+    asyncio.run(fill(Operator(cache, Turns(), listing, RULES), ()))
+
+    assert not cache.has_jobs(KEY)

@@ -1,7 +1,7 @@
 """How far a job is and what it has used: what the status says of it, and how often it is written."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -159,13 +159,39 @@ def test_a_pod_that_began_and_ended_while_the_operator_was_away_is_counted() -> 
     assert cluster.status.gpu_seconds == 30
 
 
-def test_without_a_gpu_no_second_of_one_is_counted(cluster: Cluster) -> None:
+def test_what_was_counted_is_not_counted_again(cluster: Cluster) -> None:
+    """A pod that has ended and is still there, after a later one that was gone before anybody saw it end."""
+    train = job_of(cluster, "train")
+    cluster.now += 10 * SECOND
+    cluster.fail(train, FailureClass.INTERNAL)
+    cluster.still_running(train)
+    one_pass(cluster)
+    first = cluster.jobs[train]
+    cluster.start(train)
+    cluster.jobs[train] = replace(cluster.jobs[train], pods=(*first.pods, *cluster.jobs[train].pods))
+    one_pass(cluster)
+    cluster.now += 5 * SECOND
+    cluster.jobs[train] = first
+    one_pass(cluster)
+    until = counted_until(cluster)
+    one_pass(cluster)
+
+    assert (cluster.status.gpu_seconds, counted_until(cluster)) == (15, until)
+
+
+def counted_until(cluster: Cluster) -> datetime | None:
+    return next(stage.counted_until for stage in cluster.status.stages if stage.name == "train")
+
+
+def test_without_a_gpu_nothing_is_counted_or_written(cluster: Cluster) -> None:
     """The same job on a CPU."""
     cluster.spec = a_spec(datasets=ROWS, quantizations=["Q8_0"])
     cluster.now += 10 * SECOND
     settle(cluster)
 
     assert cluster.status.gpu_seconds == 0
+    unset = [stage.counted_until is None for stage in cluster.status.stages if stage.name != "train"]
+    assert all(unset)
 
 
 def test_cpu_seconds_are_what_the_stages_said(cluster: Cluster) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import celpy
 from celpy import celtypes
 
-from tunesmith.problems import Path, Problem, spell
+from tunesmith.problems import Problem
+from tunesmith_api.fields import Field, spell
 from tunesmith_api.generate.crd import job_schema
 from tunesmith_api.generate.structural import Schema
 
@@ -21,7 +22,7 @@ from tunesmith_api.generate.structural import Schema
 class Violation:
     """A rule that does not hold for a field; `evaluated` is false where it could not even be asked."""
 
-    path: Path
+    path: Field
     message: str
     evaluated: bool = True
 
@@ -56,7 +57,7 @@ def with_defaults(schema: Schema, value: Any) -> Any:
     return value
 
 
-def _walk(schema: Schema, value: Any, old: Any, path: Path) -> Iterator[Violation]:
+def _walk(schema: Schema, value: Any, old: Any, path: Field) -> Iterator[Violation]:
     for rule in schema.get("x-kubernetes-validations", []):
         holds = _holds(rule["rule"], schema, value, old)
         if holds is not True:
@@ -111,7 +112,7 @@ def _to_cel(schema: Schema, value: Any) -> Any:
     return celpy.json_to_cel(value)
 
 
-def _duplicates(schema: Schema, value: list[Any], path: Path) -> Iterator[Violation]:
+def _duplicates(schema: Schema, value: list[Any], path: Field) -> Iterator[Violation]:
     kind = schema.get("x-kubernetes-list-type")
     if kind not in ("set", "map"):
         return

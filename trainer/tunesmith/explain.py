@@ -8,9 +8,9 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from tunesmith.cel import schema_of_jobs
-from tunesmith.problems import Path
 from tunesmith.resolve.datasets import ROW_FILES
 from tunesmith.resolve.uri import Scheme
+from tunesmith_api.fields import Field
 from tunesmith_api.generate.structural import Schema
 from tunesmith_api.placement import DNS_LABEL, GPU_MEMORY, LABEL_KEY, LABEL_VALUE, OBJECT_NAME, QUANTITY
 from tunesmith_api.quantizations import ALIASES
@@ -49,9 +49,9 @@ _PATTERNS = {
 }
 
 
-def explain(error: ErrorDetails) -> tuple[Path, str, str]:
+def explain(error: ErrorDetails) -> tuple[Field, str, str]:
     """The place, what is wrong there and what would be right."""
-    path: Path = tuple(error["loc"])
+    path: Field = tuple(error["loc"])
     if path and path[-1] == "[key]":
         return path[:-2], f"{_shown(error['input'])} is no valid name here", f"it must be {_PATTERNS[LABEL_KEY]}"
     schema = schema_at(path)
@@ -66,7 +66,7 @@ def explain(error: ErrorDetails) -> tuple[Path, str, str]:
     return path, *_out_of_bounds(error, schema)
 
 
-def explain_metadata(name: str) -> tuple[Path, str, str]:
+def explain_metadata(name: str) -> tuple[Field, str, str]:
     """The place of a field of the metadata that no object of Kubernetes has, and what was probably meant."""
     near = _closest(name, list(OBJECT_METADATA))
     own = "name, namespace, labels and annotations"
@@ -102,7 +102,7 @@ def _source_rule(schema: Schema) -> str:
     return SOURCE_RULE if any(rule["message"] == SOURCE_RULE for rule in ruled) else ""
 
 
-def schema_at(path: Path) -> Schema:
+def schema_at(path: Field) -> Schema:
     """The schema of the field at a path, or an empty one where there is no such field."""
     schema = schema_of_jobs()
     for step in path:
@@ -175,7 +175,7 @@ def _nearest(value: object, schema: Schema) -> str:
     return f"did you mean {near}? It must be {allowed(schema)}" if near else f"it must be {allowed(schema)}"
 
 
-def _instead(path: Path, value: object) -> str:
+def _instead(path: Field, value: object) -> str:
     """Where a field that does not exist was probably meant to be."""
     name = str(path[-1])
     siblings = list(schema_at(path[:-1]).get("properties", ()))

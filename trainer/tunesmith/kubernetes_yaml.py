@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from tunesmith.problems import ManifestInvalid, Path, Problem, spell
+from tunesmith.problems import ManifestInvalid, Problem
+from tunesmith_api.fields import Field, spell
 
 # An object of the API server is at most 1.5 MiB (etcd's limit on a request); aliases may not unfold into more than
 # that either, so neither may the number of values.
@@ -47,7 +48,7 @@ class Document:
     """One YAML document: its value, and the line (from 1) of each field and entry."""
 
     value: Any
-    lines: dict[Path, int]
+    lines: dict[Field, int]
 
 
 class _Loader(yaml.SafeLoader):
@@ -95,13 +96,13 @@ class _Reading:
     """One document being read; holds the lines found so far and how many values there are."""
 
     def __init__(self) -> None:
-        self._lines: dict[Path, int] = {}
+        self._lines: dict[Field, int] = {}
         self._values = 0
 
     def document(self, node: yaml.Node) -> Document:
         return Document(self._value(node, ()), self._lines)
 
-    def _value(self, node: yaml.Node, path: Path) -> Any:
+    def _value(self, node: yaml.Node, path: Field) -> Any:
         self._values += 1
         if self._values > MAX_VALUES or len(path) > MAX_DEPTH:
             raise _invalid(_FLOOD, node.start_mark)
@@ -111,11 +112,11 @@ class _Reading:
             return [self._entry(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._mapping(node, path)
 
-    def _entry(self, node: yaml.Node, path: Path) -> Any:
+    def _entry(self, node: yaml.Node, path: Field) -> Any:
         self._lines[path] = _line(node.start_mark)
         return self._value(node, path)
 
-    def _mapping(self, node: yaml.Node, path: Path) -> dict[str, Any]:
+    def _mapping(self, node: yaml.Node, path: Field) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:

@@ -12,7 +12,8 @@ from pydantic_core import ErrorDetails
 from tunesmith.cel import Violation, find
 from tunesmith.explain import explain, explain_metadata, explain_source
 from tunesmith.kubernetes_yaml import Document, read_documents
-from tunesmith.problems import ManifestInvalid, Path, Problem, render, spell
+from tunesmith.problems import ManifestInvalid, Problem, render
+from tunesmith_api.fields import Field, spell
 from tunesmith_api.sources import SOURCE_RULE
 from tunesmith_api.spec import API_VERSION, KIND, OBJECT_METADATA, FineTuneJob
 
@@ -102,7 +103,7 @@ def _job(document: Document) -> FineTuneJob:
     value = _without_nulls(document.value)
     # The status is the operator's; in a file it is a left-over of 'kubectl get -o yaml'.
     value.pop("status", None)
-    found: list[tuple[Path, str, str]] = [explain_metadata(name) for name in _unknown_metadata(value)]
+    found: list[tuple[Field, str, str]] = [explain_metadata(name) for name in _unknown_metadata(value)]
     found += _null_method(document.value)
     job: FineTuneJob | None = None
     try:
@@ -125,7 +126,7 @@ def _unknown_metadata(value: dict[str, Any]) -> list[str]:
     return [name for name in metadata if name not in OBJECT_METADATA] if isinstance(metadata, dict) else []
 
 
-def _null_method(value: dict[str, Any]) -> list[tuple[Path, str, str]]:
+def _null_method(value: dict[str, Any]) -> list[tuple[Field, str, str]]:
     """null means the default everywhere; only here it looks like the word for its very opposite."""
     spec = value.get("spec")
     training = spec.get("training") if isinstance(spec, dict) else None
@@ -135,7 +136,7 @@ def _null_method(value: dict[str, Any]) -> list[tuple[Path, str, str]]:
     return [(("spec", "training", "method"), "null, or nothing, is no method", cure)]
 
 
-def _broken(violation: Violation, value: Any) -> tuple[Path, str, str]:
+def _broken(violation: Violation, value: Any) -> tuple[Field, str, str]:
     """The place and the rule; a number is shown too, and a source, since mostly its scheme was forgotten."""
     try:
         for step in violation.path:
@@ -161,12 +162,12 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def _overlaps(path: Path, wrong: list[Path]) -> bool:
+def _overlaps(path: Field, wrong: list[Field]) -> bool:
     """Whether a rule at `path` may be broken only since a field in it, or around it, is wrong already."""
     return any(path[: len(other)] == other or other[: len(path)] == path for other in wrong)
 
 
-def _problem(path: Path, what: str, right: str, document: Document) -> Problem:
+def _problem(path: Field, what: str, right: str, document: Document) -> Problem:
     """With the line of the field or, where it is absent, of what should hold it."""
     known = next((document.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in document.lines), None)
     return Problem(spell(path), what, right, known)

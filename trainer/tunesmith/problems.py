@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 from tunesmith_api.failures import FailureClass, StageFailure
 
-# A step into a manifest: the name of a field or the index of an entry.
-Path = tuple[str | int, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -45,9 +42,3 @@ def render(problems: tuple[Problem, ...], source: str = "") -> str:
     if len(problems) == 1:
         return f"{name}: {problems[0]}"
     return "\n".join([f"{name}: {len(problems)} problems", *(f"  {problem}" for problem in problems)])
-
-
-def spell(path: Path) -> str:
-    """A path as kubectl writes it: spec.datasets[0].source."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return text.removeprefix(".")

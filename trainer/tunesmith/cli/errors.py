@@ -31,4 +31,4 @@ def tell_problem(problem: ClusterProblem, console: Console) -> None:
     """The same for what is no failure of a job."""
     console.print(Text("Error: ", style="bold red") + Text(visible(problem.message)), soft_wrap=True)
     if problem.hint:
-        console.print(Text(problem.hint), soft_wrap=True)
+        console.print(Text(visible(problem.hint)), soft_wrap=True)

@@ -68,13 +68,13 @@ def _asked(name: str, aim: Aim, call: StoreCall) -> tuple[SeenJob | None, StoreL
     """The job and its store; what a job has made outlives it, so that with a store nobody else is asked."""
     if call.uri is None:
         connection = connect(aim)
-        namespace = aim.namespace or connection.namespace or "default"
+        namespace = connection.where(aim.namespace)
         seen = find_job(connection, namespace, name)
         if seen is None:
             hint = "What a job has made outlives it: name its store with --store s3://bucket/prefix."
             raise ClusterProblem(f"there is no FineTuneJob {name} in the namespace {namespace}", hint)
         return seen, location_of_job(seen)
-    namespace = aim.namespace or connect(aim).namespace or "default"
+    namespace = aim.namespace or connect(aim).where()
     return None, named_location(call, namespace)
 
 

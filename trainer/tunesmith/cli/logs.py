@@ -10,13 +10,13 @@ import typer
 
 from tunesmith.cli.cluster_options import Context, InNamespace, Kubeconfig, Name, StoreEndpoint
 from tunesmith.cli.options import given
-from tunesmith.cli.terminal import visible
+from tunesmith.cli.terminal import terminal, visible
 from tunesmith.cluster.connection import Aim, Connection, connect
 from tunesmith.cluster.jobs import pod_log, pods_of, read_job
 from tunesmith.cluster.problem import ClusterProblem
 from tunesmith.cluster.reach import artifacts_at, location_of_job, told_of_reach
 from tunesmith.cluster.seen import SeenJob
-from tunesmith.cluster.stage_logs import newest_log, pod_to_read, stage_to_read
+from tunesmith.cluster.stage_logs import is_followed, newest_log, pod_to_read, stage_to_read
 
 StageName = Annotated[
     str | None,
@@ -43,7 +43,7 @@ def logs(  # noqa: PLR0913, PLR0917  # each is an option of the command
     Example: `tunesmith logs support-bot train --follow`
     """
     connection = connect(Aim(namespace, context, kubeconfig))
-    seen = read_job(connection, namespace or connection.namespace or "default", name)
+    seen = read_job(connection, connection.where(namespace), name)
     meant = stage_to_read(seen.status, stage)
     if not _of_pod(connection, seen, meant, follow=follow):
         _show([_of_store(seen, meant, store_endpoint)])
@@ -52,7 +52,8 @@ def logs(  # noqa: PLR0913, PLR0917  # each is an option of the command
 def _of_pod(connection: Connection, seen: SeenJob, stage: str, *, follow: bool) -> bool:
     """Whether a pod has told its log: one whose node is gone, or that this user may not ask, has not."""
     try:
-        pod = pod_to_read(pods_of(connection, seen.namespace, seen.name), stage)
+        pods = pods_of(connection, seen.namespace, seen.name)
+        pod = pod_to_read(pods, stage)
         if pod is None:
             return False
         pieces = iter(pod_log(connection, seen.namespace, pod, follow=follow))
@@ -63,6 +64,9 @@ def _of_pod(connection: Connection, seen: SeenJob, stage: str, *, follow: bool) 
             raise
         return False
     _show(chain([first], pieces))
+    if is_followed(pods, stage):
+        said = f"This attempt has ended, and another is being started: see tunesmith status {seen.name}."
+        terminal(stderr=True).print(said, style="yellow", soft_wrap=True)
     return True
 
 

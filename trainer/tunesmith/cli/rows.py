@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunesmith.extras import install_command
-from tunesmith.problems import Path as Field
-from tunesmith.problems import spell
 from tunesmith.resolve import Fetched
 from tunesmith_api import families
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.fields import Field, spell
 from tunesmith_api.resolved import ModelDimensions, Resolved, ResolvedModel
 from tunesmith_api.settings import PrepareSettings
 from tunesmith_api.spec import EVALUATION_PERCENT, Evaluation, FineTuneJob, JobSpec, Method, OnTooLong, Training

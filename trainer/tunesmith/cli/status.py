@@ -37,7 +37,7 @@ def status(  # noqa: PLR0913, PLR0917  # each is an option of the command
     Example: `tunesmith status support-bot --watch`
     """
     connection = connect(Aim(namespace, context, kubeconfig))
-    where = namespace or connection.namespace or "default"
+    where = connection.where(namespace)
     if watch:
         seen = _follow(_until_settled(watch_job(connection, where, name)), terminal(stderr=as_json), as_json=as_json)
     else:

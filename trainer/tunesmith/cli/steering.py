@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime
 
+from rich.text import Text
+
 from tunesmith.cli.cluster_options import Context, InNamespace, Kubeconfig, Name
-from tunesmith.cli.terminal import terminal
+from tunesmith.cli.terminal import terminal, visible
 from tunesmith.cluster.connection import Aim, Connection, connect
 from tunesmith.cluster.jobs import ask_for_retry, delete_job, read_job
 from tunesmith.cluster.retrying import stages_to_retry
@@ -40,9 +42,9 @@ def retry(name: Name, namespace: InNamespace = None, context: Context = None, ku
     failure = seen.status.failure
     if failure is not None and not failure.retry_helps:
         said = f"It had failed with {failure.failure}, which trying again alone seldom mends. {failure.hint}"
-        console.print(said, style="yellow", soft_wrap=True)
+        console.print(Text(visible(said)), style="yellow", soft_wrap=True)
 
 
 def _job(name: str, aim: Aim) -> tuple[Connection, SeenJob]:
     connection = connect(aim)
-    return connection, read_job(connection, aim.namespace or connection.namespace or "default", name)
+    return connection, read_job(connection, connection.where(aim.namespace), name)

@@ -17,15 +17,15 @@ from tunesmith.cluster.jobs import apply_job, find_job, try_to_apply
 from tunesmith.cluster.problem import wrong
 from tunesmith.cluster.reach import StoreCall, artifacts_at, named_location, told_of_reach
 from tunesmith.cluster.seen import SeenJob
-from tunesmith.cluster.upload import Upload, local_fields, missing_of, put_file, sources_of, uploads_of, with_uploads
+from tunesmith.cluster.upload import Upload, local_fields, missing_of, put_file, uploads_of, with_uploads
 from tunesmith.kubernetes_yaml import read_documents
 from tunesmith.manifest import ManifestInvalid, ManifestText, Problem, load_manifest, read_manifest
-from tunesmith.problems import spell
 from tunesmith.resolve.uri import Scheme
 from tunesmith.store import Artifacts
 from tunesmith.store.folders import in_parallel
 from tunesmith.store.runs import new_run, refresh_run
 from tunesmith_api.execution import location_of
+from tunesmith_api.fields import spell
 from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import StoreLocation
 
@@ -66,14 +66,15 @@ def submit(  # noqa: PLR0913, PLR0917  # each is an option of the command
     text = read_manifest(manifest)
     job = load_manifest(text)
     call = StoreCall(store, store_endpoint)
-    if not upload:
+    uploading = upload and bool(local_fields(job))
+    if not uploading:
         _refuse_without_upload(job, text, (call.uri, call.endpoint, store_secret))
     connection = connect(Aim(namespace, context, kubeconfig))
-    where = namespace or job.metadata.namespace or connection.namespace or "default"
+    where = connection.where(namespace, job.metadata.namespace)
     written = _in_namespace(job, where)
     before = find_job(connection, where, job.metadata.name)
     console = terminal()
-    if upload and local_fields(job):
+    if uploading:
         target = _target(job, where, call, store_secret)
         uploads = _checked_uploads(job, text)
         written = with_uploads(written, uploads, target.location, target.secret)
@@ -92,7 +93,7 @@ def _refuse_without_upload(job: FineTuneJob, text: ManifestText, only_for_upload
     lines = read_documents(text.text)[0].lines
     problems = []
     for field in local_fields(job):
-        what = f"{sources_of(job)[field]} is of this machine, and no pod can read it"
+        what = f"{job.spec.sources()[field]} is of this machine, and no pod can read it"
         problems.append(Problem(spell(field), what, _UPLOAD, lines.get(field)))
     store = job.spec.store
     if store is not None and store.uri.startswith(f"{Scheme.FILE}://"):
@@ -165,7 +166,7 @@ def _tell(before: SeenJob | None, applied: SeenJob, console: Console, aimed: str
 
 def _aimed(namespace: str | None, context: str | None, kubeconfig: Any, where: str, connection: Connection) -> str:
     """The options that lead another command to the same job."""
-    needed = where != (connection.namespace or "default") or namespace is not None
+    needed = where != connection.where() or namespace is not None
     options = {
         "-n": where if needed else None,
         "--context": context,

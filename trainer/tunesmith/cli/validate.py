@@ -17,12 +17,12 @@ from tunesmith.kubernetes_yaml import read_documents
 from tunesmith.local.job import Wanted, source_access, store_location
 from tunesmith.local.places import refuse_store
 from tunesmith.manifest import ManifestInvalid, ManifestText, load_manifest, read_manifest, render
-from tunesmith.problems import Path as Field
-from tunesmith.problems import Problem, spell
+from tunesmith.problems import Problem
 from tunesmith.resolve import Fetched, SourceAbsent, resolve_adapter, resolve_dataset, resolve_model
 from tunesmith.resolve.uri import Scheme
 from tunesmith.store import open_store
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.fields import Field, spell
 from tunesmith_api.spec import Dataset, FineTuneJob
 from tunesmith_api.stages import StoreLocation, failure_of
 
@@ -188,10 +188,7 @@ def _datasets(job: FineTuneJob) -> dict[Field, Dataset]:
 def _places(job: FineTuneJob) -> list[Field]:
     """The fields whose values name something outside of the manifest."""
     places: list[Field] = [] if job.spec.store is None else [("spec", "store", "uri")]
-    places.append(("spec", "model", "source"))
-    if job.spec.model.adapter is not None:
-        places.append(("spec", "model", "adapter"))
-    return places + [(*place, "source") for place in _datasets(job)]
+    return [*places, *job.spec.sources()]
 
 
 def _look(job: FineTuneJob, manifest: ManifestText, only: str = "") -> _Looked:

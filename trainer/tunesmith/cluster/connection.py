@@ -39,6 +39,10 @@ class Connection:
     namespace: str | None
     client: Any
 
+    def where(self, *named: str | None) -> str:
+        """The namespace: the first that is named, else the context's, else the one that every cluster has."""
+        return next((name for name in (*named, self.namespace) if name), "default")
+
     def ask(
         self,
         method: str,
@@ -53,7 +57,10 @@ class Connection:
             data = answer.read()
         if answer.status >= 400:  # noqa: PLR2004  # RFC 9110: errors begin here
             raise problem_of(answer.status, data, self.server)
-        return answer.status, dict(json.loads(data))
+        try:
+            return answer.status, dict(json.loads(data))
+        except ValueError as error:
+            raise unreachable(self.server, "what answers there is no API server") from error
 
     def stream(self, path: str, query: Mapping[str, str], quiet_seconds: float | None) -> Iterator[bytes]:
         """What comes, as it comes, until the other side ends it; `quiet_seconds` is how long nothing may come."""

@@ -8,10 +8,9 @@ from typing import Any
 
 from tunesmith.cluster.connection import Connection
 from tunesmith.cluster.problem import ClusterProblem
-from tunesmith.cluster.seen import RETRY_ANNOTATION, SeenJob, seen_job
+from tunesmith.cluster.seen import SeenJob, seen_job
+from tunesmith_api.names import CONTAINER, JOB_LABEL, RETRY_ANNOTATION
 
-# As the operator marks its Jobs and pods (contract 6 of the design).
-JOB_LABEL, CONTAINER = "tunesmith.dev/job", "stage"
 # Whose the fields of an applied manifest are.
 MANAGER = "tunesmith"
 # The API server ends a watch after so many seconds, and one that says nothing for longer has lost its connection.
@@ -70,7 +69,13 @@ def ask_for_retry(connection: Connection, namespace: str, name: str, value: str)
 def delete_job(connection: Connection, seen: SeenJob) -> None:
     """Delete this object and no later one of its name; what belongs to it goes after it."""
     options = {"propagationPolicy": "Background", "preconditions": {"uid": seen.uid}}
-    connection.ask("DELETE", _path(seen.namespace, seen.name), body=options)
+    try:
+        connection.ask("DELETE", _path(seen.namespace, seen.name), body=options)
+    except ClusterProblem as problem:
+        if problem.status != HTTPStatus.CONFLICT:
+            raise
+        message = f"{seen.name} has been deleted and made again meanwhile: the new one is left as it is"
+        raise ClusterProblem(message, f"Look at it: tunesmith status {seen.name}.") from problem
 
 
 def watch_job(connection: Connection, namespace: str, name: str, pauses: Sequence[float] = PAUSES) -> Iterator[SeenJob]:

@@ -7,10 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunesmith.cluster.problem import ClusterProblem
+from tunesmith_api.names import RETRY_ANNOTATION
 from tunesmith_api.stages import StoreLocation
 from tunesmith_api.status import JobStatus, Phase
-
-RETRY_ANNOTATION = "tunesmith.dev/retry"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunesmith.cluster.jobs import CONTAINER
 from tunesmith.cluster.problem import wrong
 from tunesmith.cluster.seen import SeenJob
 from tunesmith.store import Store, StoredObject
 from tunesmith.store.logs import age, stored_logs
 from tunesmith.store.runs import read_run
+from tunesmith_api.names import CONTAINER, STAGE_LABEL
 from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 
-STAGE_LABEL = "tunesmith.dev/stage"
 # What a prepare that could not resolve its sources files its log under: it has no key yet.
 _NO_KEY = "none"
 
@@ -45,6 +44,13 @@ def pod_to_read(pods: Iterable[Mapping[str, Any]], stage: str) -> str | None:
         if pod["metadata"]["labels"].get(STAGE_LABEL) == stage and _has_begun(pod)
     ]
     return max(begun)[1] if begun else None
+
+
+def is_followed(pods: Iterable[Mapping[str, Any]], stage: str) -> bool:
+    """Whether there is a newer pod of the stage than the one to read, which has not begun yet."""
+    there = [pod for pod in pods if pod["metadata"]["labels"].get(STAGE_LABEL) == stage]
+    newest = max(there, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+    return newest is not None and not _has_begun(newest)
 
 
 def newest_log(store: Store, seen: SeenJob, stage: str) -> bytes | None:

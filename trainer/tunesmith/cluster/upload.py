@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.cluster.problem import ClusterProblem, wrong
-from tunesmith.problems import Path as Field
-from tunesmith.problems import spell
 from tunesmith.resolve import Access, resolve_adapter, resolve_dataset, resolve_model
 from tunesmith.resolve.digests import combined
 from tunesmith.resolve.listing import list_source, matching
@@ -16,6 +14,7 @@ from tunesmith.resolve.model_facts import SMALL_FILES
 from tunesmith.resolve.uri import Scheme, local_path, parse_source
 from tunesmith.store import Store
 from tunesmith.store.folders import in_parallel
+from tunesmith_api.fields import Field, spell
 from tunesmith_api.resolved import ResolvedFile
 from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import StoreLocation
@@ -56,18 +55,9 @@ class Upload:
         return f"{namespace}/uploads/{self.digest}/{self.name}"
 
 
-def sources_of(job: FineTuneJob) -> dict[Field, str]:
-    """Every source that a manifest names, by its field."""
-    spec, held_out = job.spec, job.spec.evaluation.dataset
-    found: dict[Field, str | None] = {MODEL: spec.model.source, ADAPTER: spec.model.adapter}
-    found |= {("spec", "datasets", at, "source"): dataset.source for at, dataset in enumerate(spec.datasets)}
-    found["spec", "evaluation", "dataset", "source"] = None if held_out is None else held_out.source
-    return {field: uri for field, uri in found.items() if uri is not None}
-
-
 def local_fields(job: FineTuneJob) -> tuple[Field, ...]:
     """The fields whose sources are files of this machine."""
-    return tuple(field for field, uri in sources_of(job).items() if uri.startswith(f"{Scheme.FILE}://"))
+    return tuple(field for field, uri in job.spec.sources().items() if uri.startswith(f"{Scheme.FILE}://"))
 
 
 def uploads_of(job: FineTuneJob, base: Path) -> tuple[Upload, ...]:
@@ -80,7 +70,7 @@ def uploads_of(job: FineTuneJob, base: Path) -> tuple[Upload, ...]:
 
 
 def _upload(job: FineTuneJob, field: Field, access: Access) -> Upload:
-    source = parse_source(sources_of(job)[field])
+    source = parse_source(job.spec.sources()[field])
     path = local_path(source, access.base)
     listing = list_source(source, "model" if field in (MODEL, ADAPTER) else "dataset", None, access)
     beside: Sequence[str] = ()

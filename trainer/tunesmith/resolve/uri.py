@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.names import CLAIMS_VARIABLE
 from tunesmith_api.sources import PORTABLE, told
 
 
@@ -64,10 +65,6 @@ def local_path(source: Source, base: Path) -> Path:
     """Where a ``file://`` source is: its path, taken from the manifest's folder `base` where it is relative."""
     path = Path(source.path).expanduser()
     return path if path.is_absolute() else base / path
-
-
-# Set in pods of a cluster: the folder that has one folder for each claim of the job.
-CLAIMS_VARIABLE = "TUNESMITH_CLAIMS"
 
 
 def claim_path(source: Source) -> Path:
