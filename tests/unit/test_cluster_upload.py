@@ -131,14 +131,25 @@ def test_a_manifest_that_validate_refuses_is_refused(tmp_path: Path) -> None:
     assert refused.stderr.replace("SpecInvalid: ", "").split() == validated.stdout.replace("SpecInvalid: ", "").split()
 
 
-def test_an_option_without_effect_is_refused(tmp_path: Path) -> None:
-    """Rather than passed over."""
+@pytest.mark.parametrize("more", [[], ["--upload"]])
+def test_an_option_without_effect_is_refused(tmp_path: Path, more: list[str]) -> None:
+    """Rather than passed over: there is nothing to upload."""
     sources = {"model": {"source": "hf://org/m"}, "datasets": [{"source": "s3://b/rows.jsonl"}]}
     (tmp_path / "job.yaml").write_text(text(**sources))
-    found = called("submit", tmp_path / "job.yaml", "--store", "s3://bucket", KUBECONFIG=str(tmp_path / "none"))
+    found = called("submit", tmp_path / "job.yaml", "--store", "s3://bucket", *more, KUBECONFIG=str(tmp_path / "none"))
 
     assert found.code == 2
-    assert "Add --upload" in found.stderr
+    assert "Leave them out" in found.stderr
+
+
+def test_a_store_of_this_machine_is_refused_with_nothing_to_upload_too(tmp_path: Path) -> None:
+    """Pods share no folder, whatever the sources are."""
+    sources = {"model": {"source": "hf://org/m"}, "datasets": [{"source": "s3://b/rows.jsonl"}]}
+    (tmp_path / "job.yaml").write_text(text(**sources, store={"uri": "file://store"}))
+    found = called("submit", tmp_path / "job.yaml", "--upload", KUBECONFIG=str(tmp_path / "none"))
+
+    assert found.code == 2
+    assert "spec.store.uri" in found.stderr
 
 
 def test_credentials_are_this_machine_s(tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ def _refuse_without_upload(job: FineTuneJob, text: ManifestText, only_for_upload
     if problems:
         raise ManifestInvalid(problems, text.name, "")
     if any(only_for_upload):
-        raise wrong("--store, --store-endpoint and --store-secret only say where --upload puts files", "Add --upload.")
+        hint = "Leave them out: the manifest names no file of this machine."
+        raise wrong("--store, --store-endpoint and --store-secret only say where --upload puts files", hint)
 
 
 def _in_namespace(job: FineTuneJob, namespace: str) -> dict[str, Any]:
