@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from tunesmith_api.execution import location_of, train_execution
+from tunesmith_api.execution import train_execution
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.spec import JobSpec
-from tunesmith_api.stages import JobReference, Stage, StageRequest, StoreLocation
-from tunesmith_api.status import StageStatus, StoreStatus
+from tunesmith_api.stages import JobReference, Stage, StageRequest
+from tunesmith_api.status import StageStatus
 from tunesmith_operator.course import Course
 from tunesmith_operator.pod import CLAIMS, SECRETS
 from tunesmith_operator.settings import OperatorSettings
+from tunesmith_operator.storing import store_of
 from tunesmith_operator.world import World
 
 
@@ -21,7 +22,7 @@ def request_of(
     return StageRequest(
         stage=stage.stage,
         job=JobReference(name=world.name, namespace=world.namespace, uid=world.uid),
-        store=store_of(world.spec, world.namespace, settings),
+        store=store_of(world, settings),
         inputs=stage.inputs,
         outputs=() if first else stage.outputs,
         settings={} if first else stage.settings,
@@ -29,27 +30,6 @@ def request_of(
         secrets=SECRETS,
         replace=status.replace,
     )
-
-
-def store_of(spec: JobSpec, namespace: str, settings: OperatorSettings) -> StoreLocation:
-    """Where the job's artifacts live: what it says, else the operator's default (contract 7)."""
-    store = spec.store or settings.store
-    if store is None:
-        raise ValueError("the job names no store and the operator has no default one: set spec.store")
-    return location_of(store, namespace)
-
-
-def recorded_store(world: World, settings: OperatorSettings) -> StoreStatus:
-    """What the status says of the store, for whoever cannot see the operator's settings; names, and no credentials.
-
-    A finished job keeps what it has: its artifacts are where they were made, whatever the default is now. ValueError
-    where neither the job nor the operator names a store.
-    """
-    known = world.status.store
-    if known is not None and world.status.finished is not None:
-        return known
-    location = store_of(world.spec, world.namespace, settings)
-    return StoreStatus.model_validate(location.model_dump(exclude={"namespace"}))
 
 
 def _execution(spec: JobSpec, stage: Stage) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tunesmith_operator.course import Course
 from tunesmith_operator.placing import claims, placed, secret_names, with_gpu
 from tunesmith_operator.pod import JobIdentity, StagePlace, pod_template, stage_job
 from tunesmith_operator.settings import OperatorSettings
+from tunesmith_operator.storing import store_of
 from tunesmith_operator.world import World
 
 # Before its sources are resolved nothing is known of a job: room for the packages' own needs and a small model; what a
@@ -49,7 +50,7 @@ class Builder:
             grace = grace_seconds(stage, course.resolved, values)
         return StagePlace(
             place=place,
-            secrets=secret_names(name, spec, self.settings),
+            secrets=secret_names(name, spec, store_of(world, self.settings)),
             claims=claims(spec) if name is Stage.PREPARE else (),
             scratch_bytes=scratch,
             memory_bytes=memory,

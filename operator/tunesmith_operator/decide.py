@@ -12,12 +12,12 @@ from typing import Any
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, StageState
-from tunesmith_operator.asking import recorded_store
 from tunesmith_operator.course import Course
 from tunesmith_operator.fold import Folded, Rules, done, fold
 from tunesmith_operator.outcome import Outcome, deadline, outcome_of, refused
 from tunesmith_operator.progressing import next_write
 from tunesmith_operator.refusing import refusal
+from tunesmith_operator.storing import recorded_store
 from tunesmith_operator.waiting import patience_ends
 from tunesmith_operator.world import JobState, StageJob, World
 
@@ -63,7 +63,7 @@ def decide(world: World, rules: Rules) -> Decision:
     """The next actions and the status of a job."""
     if world.deleting:
         return Decision((), world.status)
-    failure = refusal(world.spec, rules.settings)
+    failure = refusal(world, rules.settings)
     if failure is not None:
         return Decision((), refused(world, failure))
     folded = fold(world, rules)
@@ -121,7 +121,10 @@ def _to_go(
     status before the Job that told it is gone.
     """
     job, stage = of
-    if stage is None or outcome.stopped:
+    if stage is None:
+        # One that has failed would be taken for its stage's if that were asked for again.
+        return job.state is not JobState.COMPLETE
+    if outcome.stopped or (outcome.status.failure is not None and not _begun(job)):
         return not job.ended
     written = next((each for each in world.status.stages if each.name == stage.name), None)
     if written is not None and job.turn < written.turn:
@@ -132,6 +135,10 @@ def _to_go(
         return not job.ended
     status = written or folded.stage(stage.name)
     return job.idle and job.template != rules.template(world, folded.course, stage, status)
+
+
+def _begun(job: StageJob) -> bool:
+    return job.state is not JobState.PENDING or any(pod.started is not None for pod in job.pods)
 
 
 def _expired(world: World, status: JobStatus) -> bool:

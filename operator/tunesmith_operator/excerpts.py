@@ -93,6 +93,7 @@ def pod_of(body: Mapping[str, Any]) -> StagePod:
         uid=meta["uid"],
         created=_time(meta.get("creationTimestamp")) or _EPOCH,
         waiting=(waiting.get("reason", ""), waiting.get("message", "")) if waiting else None,
+        scheduled=_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
         disrupted=disrupted.get("reason", "") if disrupted.get("status") == "True" else "",
         ended=None if not ended else _ended(ended),

@@ -33,14 +33,15 @@ def _read(message: str) -> StageResult | None:
 
 def failure_of_job(job: StageJob, stage: Stage) -> Failure:
     """The classified failure of a Job that has failed."""
-    told = result_of(job.pods)
+    newest = job.newest_pod
+    # An older pod may have told something else, and this one have been killed before it could tell anything.
+    told = None if newest is None else result_of([newest])
     if told is not None and told.failure is not None:
         return told.failure.model_copy(update={"stage": stage})
-    return failure_of(_seen(job, stage), stage)
+    return failure_of(_seen(job, newest, stage), stage)
 
 
-def _seen(job: StageJob, stage: Stage) -> StageFailure:
-    newest = max(job.pods, key=lambda pod: pod.created, default=None)
+def _seen(job: StageJob, newest: StagePod | None, stage: Stage) -> StageFailure:
     if job.reason == "DeadlineExceeded":
         return StageFailure(FailureClass.DEADLINE, f"{stage} did not end in time: {job.message}")
     if newest is None:

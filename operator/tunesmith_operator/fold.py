@@ -73,7 +73,8 @@ def _fold(world: World, rules: Rules, status: JobStatus) -> Folded:
     stages = _present(course, stages, world)
     stages = _mended(course, stages)
     retried = status.retried
-    if world.retry != retried:
+    # Taken away again, as tools that track a manifest do, it asks for nothing.
+    if world.retry and world.retry != retried:
         stages = {name: _again(stage) for name, stage in stages.items()}
         retried = world.retry
     return Folded(course, status.model_copy(update={"stages": tuple(stages.values()), "retried": retried}))
@@ -84,7 +85,11 @@ def _kept(planned: PlannedStage, known: StageStatus | None) -> StageStatus:
     if known is None:
         return StageStatus(name=planned.name)
     same = known.keys is None or known.keys.outputs == planned.recorded_keys().outputs
-    return known if same or planned.stage is Stage.PREPARE else StageStatus(name=planned.name)
+    if same or planned.stage is Stage.PREPARE:
+        return known
+    # Asked for A, then B, then A: the Job of the first A has ended, and what is published is B.
+    turn = known.turn + 1 if planned.stage is Stage.PUBLISH else 0
+    return StageStatus(name=planned.name, turn=turn)
 
 
 def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, known: StageStatus) -> StageStatus:
@@ -92,7 +97,7 @@ def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, kno
     if known.state is StageState.DONE:
         return _with_keys(known, course, planned)
     if job is None or job.turn < known.turn:
-        return _refused(world, planned, _without_job(known))
+        return _refused(world, planned, _without_job(known), course.job_name_of(planned))
     if job.state is JobState.COMPLETE and known.state is not StageState.FAILED:
         return _complete(job, planned, known)
     if known.state is StageState.FAILED or job.state is JobState.FAILED:
@@ -127,13 +132,20 @@ def _without_job(known: StageStatus) -> StageStatus:
     return known
 
 
-def _refused(world: World, planned: PlannedStage, known: StageStatus) -> StageStatus:
+def _taken(world: World, name: str) -> str:
+    """That another's Job has the name, unless it is about to go: one of an earlier object of the same name is."""
+    there = world.jobs.get(name)
+    foreign = there is not None and there.owner != world.uid and not there.deleting
+    return f"a Job that is not its own has its name: delete {name}" if foreign else ""
+
+
+def _refused(world: World, planned: PlannedStage, known: StageStatus, name: str) -> StageStatus:
     """What the API server does not take now is waited for (a quota); what it never takes fails the stage."""
     if known.state is not StageState.WAITING:
         return known
     can_be, said = world.refused.get(planned.name, (True, ""))
     if can_be:
-        return known.model_copy(update={"message": f"its Job is refused: {said}" if said else ""})
+        return known.model_copy(update={"message": f"its Job is refused: {said}" if said else _taken(world, name)})
     message = f"the API server refuses the Job of {planned.name}: {said}"
     failure = failure_of(StageFailure(FailureClass.SPEC_INVALID, message))
     result = StageResult(stage=planned.stage, name=planned.variant, failure=failure)

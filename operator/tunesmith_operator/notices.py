@@ -66,7 +66,9 @@ def _of_stages(before: JobStatus, after: JobStatus) -> Iterator[Notice]:
     known = {stage.name: stage for stage in before.stages}
     for stage in after.stages:
         earlier = known.get(stage.name)
-        if earlier is not None and stage.turn > earlier.turn:
+        # With other files to publish it is no failure that is tried again.
+        other = earlier is not None and earlier.state is StageState.DONE and stage.keys is None
+        if earlier is not None and stage.turn > earlier.turn and not other:
             yield Notice(NoticeType.NORMAL, "BegunAnew", f"{stage.name} is begun anew")
         waits = stage.state is StageState.WAITING and stage.message and stage.message not in ORDINARY
         waited = earlier is not None and earlier.message and earlier.message not in ORDINARY

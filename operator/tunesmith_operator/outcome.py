@@ -13,6 +13,8 @@ from tunesmith_operator.progressing import with_progress
 from tunesmith_operator.spending import with_spending
 from tunesmith_operator.world import World
 
+_SUSPENDING = "being suspended: what runs saves what it has, and ends"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -47,7 +49,8 @@ def outcome_of(world: World, folded: Folded) -> Outcome:
 def _standing(world: World, status: JobStatus, phase: Phase, failure: Failure | None) -> JobStatus:
     """The status with what follows from the phase."""
     now = _second(world.now)
-    message = _message(status, phase, failure)
+    suspending = world.spec.suspend and phase is Phase.RUNNING
+    message = _SUSPENDING if suspending and failure is None else _message(status, phase, failure)
     standing = Standing(phase, _reason(phase, failure), message, world.generation, now)
     finished = phase in (Phase.COMPLETE, Phase.FAILED)
     return status.model_copy(

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from tunesmith_api.placement import quantity_number
-from tunesmith_api.spec import JobSpec
-from tunesmith_api.stages import Stage
+from tunesmith_api.spec import JobSpec, SecretReference
+from tunesmith_api.stages import Stage, StoreLocation
 from tunesmith_operator.settings import OperatorSettings
 
 _MEBIBYTE = 1 << 20
@@ -80,17 +80,17 @@ def _beside(affinity: dict[str, Any] | None, condition: dict[str, Any]) -> dict[
     return affinity | {"nodeAffinity": nodes | {needed: {"nodeSelectorTerms": joined}}}
 
 
-def secret_names(stage: Stage, spec: JobSpec, settings: OperatorSettings) -> tuple[str, ...]:
+def secret_names(stage: Stage, spec: JobSpec, store: StoreLocation) -> tuple[str, ...]:
     """The Secrets that a stage reads: the store's for all, the sources' for prepare, the hub's for publish."""
-    store = spec.store or settings.store
-    references = [] if store is None else [store.secret_ref, store.ca_secret_ref]
+    references: list[SecretReference | None] = []
     if stage is Stage.PREPARE:
         held_out = spec.evaluation.dataset
         references += [spec.model.secret_ref, *(dataset.secret_ref for dataset in spec.datasets)]
         references += [] if held_out is None else [held_out.secret_ref]
     if stage is Stage.PUBLISH and spec.publish.hub is not None:
         references.append(spec.publish.hub.secret_ref)
-    return _unique(reference.name for reference in references if reference is not None)
+    named = (reference.name for reference in references if reference is not None)
+    return _unique(name for name in (store.secret, store.ca_secret, *named) if name is not None)
 
 
 def claims(spec: JobSpec) -> tuple[str, ...]:

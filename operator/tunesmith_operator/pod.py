@@ -15,6 +15,7 @@ from tunesmith_operator.names import (
     template_digest,
 )
 from tunesmith_operator.settings import OperatorSettings
+from tunesmith_operator.tries import FINAL
 
 SCRATCH, SECRETS, REQUEST_FOLDER = "/scratch", "/etc/tunesmith/secrets", "/etc/tunesmith/request"
 REQUEST_FILE, CA_FOLDER, CLAIMS = "request.json", "/etc/tunesmith/ca", "/claims"
@@ -54,9 +55,10 @@ def pod_template(
     request: StageRequest, of: JobIdentity, where: StagePlace, settings: OperatorSettings
 ) -> dict[str, Any]:
     """What a stage's pod is made from; its digest says whether a Job is still the one that is wanted."""
-    labels = {JOB_LABEL: of.owner, STAGE_LABEL: of.stage} | where.place.get("labels", {})
-    annotations = {REQUEST_ANNOTATION: request.model_dump_json(by_alias=True, exclude_none=True)}
-    annotations |= {TURN_ANNOTATION: str(of.turn)} | where.place.get("annotations", {})
+    # What the operator finds its own by has the last word.
+    labels = where.place.get("labels", {}) | {JOB_LABEL: of.owner, STAGE_LABEL: of.stage}
+    own = {REQUEST_ANNOTATION: request.model_dump_json(by_alias=True, exclude_none=True)}
+    annotations = where.place.get("annotations", {}) | own | {TURN_ANNOTATION: str(of.turn)}
     place = where.place
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -87,7 +89,8 @@ def stage_job(template: dict[str, Any], of: JobIdentity, backoff_limit: int) -> 
             "namespace": of.namespace,
             # Not the object's own labels: tools that track what they deployed by labels would prune it.
             "labels": template["metadata"]["labels"],
-            "annotations": {
+            "annotations": _added(template)
+            | {
                 KEYS_ANNOTATION: of.keys,
                 TURN_ANNOTATION: str(of.turn),
                 TEMPLATE_ANNOTATION: template_digest(template),
@@ -103,20 +106,23 @@ def stage_job(template: dict[str, Any], of: JobIdentity, backoff_limit: int) -> 
     }
 
 
+def _added(template: dict[str, Any]) -> dict[str, str]:
+    """The pod's annotations that are not the operator's: the manifest's, and its installer's."""
+    own = (REQUEST_ANNOTATION, TURN_ANNOTATION)
+    return {name: value for name, value in template["metadata"]["annotations"].items() if name not in own}
+
+
 def failure_policy() -> dict[str, Any]:
     """Which ends of a pod count, from the table of classes (contract 10).
 
     The first rule that matches holds: a pod that the cluster took away is not counted whatever its exit code.
     """
     interrupted = FAILURES[FailureClass.INTERRUPTED].exit_code
-    # The training has tried half the batch itself; after the damaged artifact's maker the operator begins anew.
-    own = (FailureClass.OUT_OF_MEMORY_GPU, FailureClass.ARTIFACT_CORRUPT)
-    final = sorted(rule.exit_code for name, rule in FAILURES.items() if not rule.retry_helps or name in own)
     return {
         "rules": [
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             {"action": "Ignore", "onExitCodes": _codes([interrupted])},
-            {"action": "FailJob", "onExitCodes": _codes(final)},
+            {"action": "FailJob", "onExitCodes": _codes(FINAL)},
         ]
     }
 

@@ -28,13 +28,14 @@ def next_write(world: World, status: JobStatus) -> datetime | None:
 
 def _progress(world: World, status: JobStatus) -> Progress | None:
     before, newest = status.progress, _newest(world, status)
+    time = None if before is None else before.time
     if status.phase is Phase.COMPLETE:
-        return Progress(percent=100) if before is None else Progress(percent=100, loss=before.loss, time=before.time)
+        return Progress(percent=100, loss=_loss(status), time=time)
     if newest is not None and _due(before, newest[1], world.now):
         return _told(*newest, status, world.now)
     if before is None or before.stage in {_stage(stage) for stage in _running(status)}:
         return before
-    return Progress(percent=_percent(status, 0), loss=before.loss, time=before.time)
+    return Progress(percent=_percent(status, 0), loss=_loss(status), time=time)
 
 
 def _due(before: Progress | None, heard: Heard, now: datetime) -> bool:
@@ -44,19 +45,30 @@ def _due(before: Progress | None, heard: Heard, now: datetime) -> bool:
 
 
 def _told(stage: StageStatus, heard: Heard, status: JobStatus, now: datetime) -> Progress:
-    report, before = heard.report, status.progress
-    loss = _number(report, "loss")
-    # A column of kubectl get shows all digits that there are.
-    loss = None if loss is None else round(loss, 4)
+    report, loss = heard.report, _number(heard.report, "loss")
     return Progress(
         stage=_stage(stage),
         percent=_percent(status, report.percent),
         step=_count(report, "current_step"),
         steps=_count(report, "total_steps"),
-        loss=before.loss if loss is None and before is not None else loss,
+        loss=_loss(status) if loss is None else _shown(loss),
         seconds_left=report.seconds_left,
         time=now,
     )
+
+
+def _loss(status: JobStatus) -> float | None:
+    """The training's own figure once it has one, till then what a pod has said last."""
+    train = next((stage for stage in status.stages if stage.name == Stage.TRAIN), None)
+    figure = None if train is None or train.result is None else train.result.figures.get("trainLoss")
+    if isinstance(figure, int | float) and math.isfinite(figure):
+        return _shown(figure)
+    return None if status.progress is None else status.progress.loss
+
+
+def _shown(loss: float) -> float:
+    """A column of kubectl get shows all digits that there are."""
+    return round(loss, 4)
 
 
 def _percent(status: JobStatus, running: int) -> int | None:
@@ -74,7 +86,8 @@ def _checkpoint(world: World, status: JobStatus) -> Checkpoint | None:
         return None
     key = train.keys.outputs[Kind.ADAPTER]
     known = status.checkpoint if status.checkpoint is not None and status.checkpoint.key == key else None
-    steps = [_count(heard.report, "checkpoint_step") for heard in _heard(world, train)]
+    # The one that is saved when a pod is asked to go is told by its last words.
+    steps = [_count(heard.report, "checkpoint_step") for heard in _heard(world, train, ended=True)]
     newest = max((step for step in steps if step), default=0)
     return known if newest <= (0 if known is None else known.step) else Checkpoint(key=key, step=newest)
 
@@ -89,9 +102,9 @@ def _running(status: JobStatus) -> list[StageStatus]:
     return [stage for stage in status.stages if stage.state is StageState.RUNNING]
 
 
-def _heard(world: World, stage: StageStatus) -> list[Heard]:
+def _heard(world: World, stage: StageStatus, *, ended: bool = False) -> list[Heard]:
     pods = [pod for job in world.own_jobs if job.stage == stage.name for pod in job.pods]
-    return [pod.heard for pod in pods if pod.heard is not None and pod.ended is None]
+    return [pod.heard for pod in pods if pod.heard is not None and (ended or pod.ended is None)]
 
 
 def _stage(stage: StageStatus) -> Stage:

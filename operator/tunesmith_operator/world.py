@@ -47,13 +47,14 @@ class StagePod:
 
     `waiting` is the container's reason and message while it does not run (ImagePullBackOff, ...), `unschedulable` the
     scheduler's words, `disrupted` the reason of its DisruptionTarget condition (PreemptionByScheduler,
-    EvictionByEvictionAPI, TerminationByKubelet, ...).
+    EvictionByEvictionAPI, TerminationByKubelet, ...), `scheduled` when it got its node.
     """
 
     name: str
     uid: str
     created: datetime
     waiting: tuple[str, str] | None = None
+    scheduled: datetime | None = None
     unschedulable: str = ""
     disrupted: str = ""
     ended: Ended | None = None
@@ -87,6 +88,11 @@ class StageJob:
     finished: datetime | None = None
     version: int = 0
     pods: tuple[StagePod, ...] = ()
+
+    @property
+    def newest_pod(self) -> StagePod | None:
+        """The one that was made last: what an older one has said has been tried again."""
+        return max(self.pods, key=lambda pod: pod.created, default=None)
 
     @property
     def idle(self) -> bool:

@@ -70,6 +70,14 @@ def test_a_package_that_is_absent_or_too_old_is_named_with_the_cure() -> None:
     assert finding.facts == {"torch": "2.9.1", "trl": None, "peft": "0.21.2"}
 
 
+def test_what_only_a_cluster_needs_is_noted() -> None:
+    """Whole jobs run here without it."""
+    finding = package_finding("cluster", [Requirement("kubernetes>=37; extra == 'cluster'")], {}.get)
+
+    assert (finding.verdict, finding.detail) == (Verdict.NOTE, "asked for: kubernetes>=37 (absent)")
+    assert finding.hint == "pip install '.[cluster]' in Tunesmith's source folder"
+
+
 def test_tools_that_are_absent_come_with_the_commands_that_make_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

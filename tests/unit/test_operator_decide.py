@@ -361,6 +361,20 @@ def test_what_only_a_laptop_has_ends_the_job_in_the_first_pass(change: dict[str,
     assert said in cluster.status.message
 
 
+def test_a_retry_that_is_taken_away_again_asks_for_nothing(cluster: Cluster) -> None:
+    """Tools that track a manifest take away what is not in it."""
+    until(cluster, "convert")
+    cluster.fail(job_of(cluster, "convert"), FailureClass.INTERNAL)
+    settle(cluster)
+    cluster.retry = "1"
+    until(cluster, "convert")
+    cluster.fail(job_of(cluster, "convert"), FailureClass.INTERNAL)
+    failed = settle(cluster)
+    cluster.retry = ""
+
+    assert settle(cluster).stages == failed.stages
+
+
 def test_a_spec_of_one_type(cluster: Cluster) -> None:
     """The smallest plan has a publish too."""
     cluster.spec = JobSpec.model_validate(cluster.spec.model_dump() | {"quantizations": ["Q8_0"]})

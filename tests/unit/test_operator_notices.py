@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from support.builders import a_spec
-from support.small_cluster import ROWS, Cluster, job_of, one_pass, until
+from support.small_cluster import ROWS, Cluster, job_of, one_pass, settle, until
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.notices import Notice, NoticeType, notices
@@ -38,6 +38,15 @@ def test_a_job_that_goes_well_tells_its_end(cluster: Cluster) -> None:
     assert (told.type, told.reason) == (NoticeType.NORMAL, "Complete")
     assert told.note == "all files are published, 1/1 passed their gates"
     assert told_by(cluster) == ()
+
+
+def test_other_files_to_publish_are_no_failure_that_is_tried_again(cluster: Cluster) -> None:
+    """A person has asked for them, and the end will be told."""
+    settle(cluster)
+    cluster.edit(quantizations=["Q8_0", "Q6_K"])
+
+    assert "BegunAnew" not in reasons(cluster)
+    assert cluster.status.stages[-1].turn == 1
 
 
 def test_a_failure_tells_stage_class_and_cure(cluster: Cluster) -> None:

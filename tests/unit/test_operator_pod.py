@@ -8,6 +8,7 @@ import pytest
 from support.builders import a_spec
 from support.small_cluster import Cluster
 from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.names import JOB_LABEL
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import Stage, StageRequest
 from tunesmith_api.status import StageStatus
@@ -17,6 +18,7 @@ from tunesmith_operator.names import REQUEST_ANNOTATION, job_name
 from tunesmith_operator.placing import claims, placed, secret_names, with_gpu
 from tunesmith_operator.pod import JobIdentity, StagePlace, failure_policy, pod_template, stage_job
 from tunesmith_operator.settings import OperatorSettings
+from tunesmith_operator.storing import store_of
 
 SETTINGS = OperatorSettings.model_validate({"store": {"uri": "s3://bucket/prefix", "secretRef": {"name": "store"}}})
 STORE = {"uri": "s3://own", "secretRef": {"name": "own"}, "caSecretRef": {"name": "authority"}}
@@ -29,7 +31,9 @@ def a_job(spec: JobSpec, settings: OperatorSettings = SETTINGS) -> dict[str, Any
     stage = course.plan.stages[0]
     request = request_of(world, course, stage, StageStatus(name=stage.name), settings)
     identity = JobIdentity(course.job_name_of(stage), world.name, world.uid, world.namespace, stage.name, "{}", 0)
-    place = StagePlace(placed(stage.stage, spec, settings), secret_names(stage.stage, spec, settings), (), 10, 20, 30)
+    place = StagePlace(
+        placed(stage.stage, spec, settings), secret_names(stage.stage, spec, request.store), (), 10, 20, 30
+    )
     return stage_job(pod_template(request, identity, place, settings), identity, spec.backoff_limit)
 
 
@@ -73,9 +77,10 @@ def test_secrets_are_mounted_where_they_are_read_and_may_be_absent() -> None:
         datasets=[{"source": "s3://a/b.jsonl", "secretRef": {"name": "rows"}}],
         publish={"hub": {"repo": "org/name", "secretRef": {"name": "writer"}}},
     )
-    assert secret_names(Stage.PREPARE, spec, SETTINGS) == ("own", "authority", "hub", "rows")
-    assert secret_names(Stage.TRAIN, spec, SETTINGS) == ("own", "authority")
-    assert secret_names(Stage.PUBLISH, spec, SETTINGS) == ("own", "authority", "writer")
+    store = store_of(Cluster(spec=spec).world(), SETTINGS)
+    assert secret_names(Stage.PREPARE, spec, store) == ("own", "authority", "hub", "rows")
+    assert secret_names(Stage.TRAIN, spec, store) == ("own", "authority")
+    assert secret_names(Stage.PUBLISH, spec, store) == ("own", "authority", "writer")
     volumes = [volume["secret"] for volume in pod_of(a_job(spec))["volumes"] if "secret" in volume]
     assert {volume["secretName"]: volume["optional"] for volume in volumes} == {
         "own": True, "authority": True, "hub": True, "rows": True,
@@ -149,3 +154,17 @@ def test_what_the_cluster_takes_away_is_never_counted() -> None:
 def test_the_longest_name_is_a_dns_label(stage: Stage) -> None:
     """metadata.name has at most 40 characters; a Job's name becomes a label of its pods."""
     assert len(job_name("x" * 40, stage, "0" * 64)) <= 63
+
+
+def test_what_the_operator_finds_its_own_by_has_the_last_word() -> None:
+    """A label of ours in the manifest hides no Job; what else is asked for stands on Job and pod."""
+    labels = {JOB_LABEL: "another", "team": "a"}
+    annotations = {REQUEST_ANNOTATION: "{}", "cost-center": "7"}
+    job = a_job(a_spec(stages=[{"name": "prepare", "labels": labels, "annotations": annotations}]))
+    pod = job["spec"]["template"]["metadata"]
+
+    for found in (job["metadata"], pod):
+        assert (found["labels"][JOB_LABEL], found["labels"]["team"]) == ("job", "a")
+        assert found["annotations"]["cost-center"] == "7"
+    assert StageRequest.model_validate_json(pod["annotations"][REQUEST_ANNOTATION]).stage is Stage.PREPARE
+    assert REQUEST_ANNOTATION not in job["metadata"]["annotations"]

@@ -11,6 +11,7 @@ from tunesmith_api.failures import FailureClass
 from tunesmith_api.stages import Stage, StageResult
 from tunesmith_api.status import Phase, Progress
 from tunesmith_operator.progressing import WRITE_EVERY
+from tunesmith_operator.world import Ended
 
 SECOND = timedelta(seconds=1)
 
@@ -84,6 +85,15 @@ def test_after_its_stage_the_share_and_the_loss_stay(cluster: Cluster) -> None:
     assert (progress_of(cluster).percent, progress_of(cluster).loss) == (100, 0.5)
 
 
+def test_a_training_that_has_told_nothing_shows_its_figure(cluster: Cluster) -> None:
+    """A short one is over before its first report with a loss is written."""
+    train = job_of(cluster, "train")
+    result = StageResult(stage=Stage.TRAIN, figures={"trainLoss": 1.23456789})
+    cluster.complete(train, message=result.model_dump_json(by_alias=True, exclude_none=True))
+
+    assert settle(cluster).progress.loss == 1.2346
+
+
 def test_the_newest_checkpoint_is_told_until_the_result_is_there(cluster: Cluster) -> None:
     """It outlasts the pod that told of it; a report that is late does not lower it."""
     train = job_of(cluster, "train")
@@ -102,6 +112,19 @@ def test_the_newest_checkpoint_is_told_until_the_result_is_there(cluster: Cluste
     cluster.edit(suspend=False)
     settle(cluster)
     assert cluster.status.checkpoint is None
+
+
+def test_a_checkpoint_that_is_saved_at_the_end_is_told_by_a_pod_s_last_words(cluster: Cluster) -> None:
+    """The pod has ended before its job had another turn."""
+    train = job_of(cluster, "train")
+    cluster.tell(train, 40, checkpoint_step="8")
+    [pod] = cluster.jobs[train].pods
+    ended = replace(pod, ended=Ended(143, "Error", "", cluster.now, cluster.now))
+    cluster.jobs[train] = replace(cluster.jobs[train], pods=(ended,))
+    one_pass(cluster)
+
+    assert cluster.status.checkpoint is not None
+    assert cluster.status.checkpoint.step == 8
 
 
 def test_gpu_seconds_are_those_of_all_attempts(cluster: Cluster) -> None:

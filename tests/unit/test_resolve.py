@@ -161,10 +161,12 @@ def test_a_model_that_cannot_be_used_says_why(  # noqa: PLR0913, PLR0917  # a ta
 
 
 def test_a_hub_that_is_away_is_told_apart(hub: Hub, tmp_path: Path) -> None:
-    """An unreachable address is no missing model."""
-    said = in_process(hub, RESOLVE.format(name="org/any", more=""), tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    """An unreachable address is no missing model. It is named, and no password in it."""
+    away = "http://me:pass@127.0.0.1:9"
+    said = in_process(hub, RESOLVE.format(name="org/any", more=""), tmp_path, HF_ENDPOINT=away)
 
-    assert said.startswith("SourceUnavailable | hf://org/any: the hub cannot be reached")
+    assert said.startswith("SourceUnavailable | hf://org/any: the hub 127.0.0.1:9 cannot be reached")
+    assert "pass@" not in said
 
 
 RESOLVE_ALL = (

@@ -24,12 +24,15 @@ from tunesmith.processor import cpu_flags
 
 GIB = 1 << 30
 
-# Distributions to look at: the command line itself, then what each extra brings and which stages need it.
+# Distributions to look at: the command line itself, then what each extra brings and what needs it.
 EXTRAS = {
     "": "the command line",
     "gguf": "imatrix, baseline, evaluate, quantize and publish",
     "trainer": "prepare, train and convert",
+    "cluster": "submit, status, logs, fetch, cancel and retry",
 }
+# Without it whole jobs run here all the same.
+_SPARED = "cluster"
 
 # The instruction sets that llama.cpp's processor variants are told apart by (ggml/src/CMakeLists.txt), as Linux names
 # them on x86-64 and on ARM.
@@ -127,8 +130,10 @@ def package_finding(extra: str, requirements: Iterable[Requirement], installed: 
     ]
     subject = f"packages for {EXTRAS[extra]}"
     if not wrong:
-        return Finding(subject, Verdict.OK, f"{len(versions)} packages as asked for", facts=versions)
-    return Finding(subject, Verdict.MISSING, f"asked for: {', '.join(wrong)}", install_command(extra), versions)
+        number = f"{len(versions)} package" if len(versions) == 1 else f"{len(versions)} packages"
+        return Finding(subject, Verdict.OK, f"{number} as asked for", facts=versions)
+    verdict = Verdict.NOTE if extra == _SPARED else Verdict.MISSING
+    return Finding(subject, verdict, f"asked for: {', '.join(wrong)}", install_command(extra), versions)
 
 
 def _bare(requirement: Requirement) -> Requirement:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from tunesmith.resolve.failures import SourceAbsent, disk_full_is_told
 from tunesmith.resolve.model_facts import license_name
@@ -89,7 +90,7 @@ def told(where: str, revision: str | None, ask: Callable[[], _Result], then: str
     `then` is what happens once a hub that is away can be reached again.
     """
     import httpx
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     try:
         return ask()
@@ -115,5 +116,7 @@ def told(where: str, revision: str | None, ask: Callable[[], _Result], then: str
     # No other OSError: a full disk, or a folder that may not be written, is not the hub's absence.
     except (errors.LocalEntryNotFoundError, httpx.HTTPError, ConnectionError, TimeoutError) as error:
         hint = f"Check the network and HF_ENDPOINT{then}."
-        message = f"{where}: the hub cannot be reached ({type(error).__name__})"
+        # HF_ENDPOINT may hold a name and a password.
+        host = urlsplit(constants.ENDPOINT).netloc.rpartition("@")[2]
+        message = f"{where}: the hub {host} cannot be reached ({type(error).__name__})"
         raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, message, hint) from error

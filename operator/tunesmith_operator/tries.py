@@ -1,0 +1,9 @@
+"""Which ends of a stage's pod its Job tries again by itself, by exit code (contract 10)."""
+
+from tunesmith_api.failures import FAILURES, FailureClass
+
+# The training has tried half the batch itself; after the damaged artifact's maker the operator begins anew.
+_OURS = (FailureClass.OUT_OF_MEMORY_GPU, FailureClass.ARTIFACT_CORRUPT)
+
+TRIED_AGAIN = {rule.exit_code: name.value for name, rule in FAILURES.items() if rule.retry_helps and name not in _OURS}
+FINAL = sorted({rule.exit_code for rule in FAILURES.values()} - TRIED_AGAIN.keys())
