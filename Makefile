@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
 
-.PHONY: help setup prerequisites tools demo-model demo demo-cluster cluster cluster-down images test-parts test test-all lint style imports types generate check-generated lock bench clean
+.PHONY: help setup prerequisites tools demo-model demo demo-cluster cluster cluster-down images test-parts test test-all lint style imports types generate check-generated install-yaml lock bench bench-cluster clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,8 +64,9 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # Before the tests, whose time is bounded: the first building of a server is not.
 test-parts: demo-model
 	-@PYTHONPATH=tests $(BIN)/python -m support.server_binaries
+	-@PYTHONPATH=tests $(BIN)/python -m support.control_plane
 
-cluster: setup  ## a real Kubernetes of one node on this machine, with MinIO and an image registry (root)
+cluster: setup  ## a real Kubernetes for tests, with MinIO and an image registry (root)
 	@PYTHONPATH=tests $(BIN)/python -m support.real_cluster up
 
 cluster-down: $(VENV)/synced  ## end it, and leave nothing of it behind
@@ -80,9 +81,11 @@ images: setup  ## build the images into the cluster's registry
 test: test-parts  ## the fast tests
 	$(PYTEST) -m "not slow"
 
+# One cluster, whose store and node some tests take away: those run one after another.
 test-all: test-parts  ## all tests
 	-@PYTHONPATH=tests $(BIN)/python -m support.ollama
-	$(PYTEST)
+	-@PYTHONPATH=tests $(BIN)/python -m support.real_cluster up && PYTHONPATH=tests $(BIN)/python -m support.real_cluster.images
+	$(PYTEST) --ignore=tests/e2e || failed=1; $(BIN)/python -m pytest tests/e2e || failed=1; exit $${failed:-0}
 
 lint: style imports  ## style and import rules
 
@@ -102,6 +105,9 @@ generate: $(VENV)/synced  ## write what is derived from the API: CRD, JSON schem
 check-generated: $(VENV)/synced  ## fail if what is committed is not what 'make generate' writes
 	$(BIN)/python -m tunesmith_api.generate --check
 
+install-yaml: setup  ## write charts/install.yaml, the chart for those without Helm
+	@PYTHONPATH=tests $(BIN)/python -m support.install_yaml
+
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" --constraint requirements/measured.in
 
@@ -115,6 +121,9 @@ lock:  ## write requirements/*.txt anew (UPGRADE=1 takes the newest versions)
 
 bench: demo-model  ## 'tunesmith run' against the same work by hand (ENGINE=Unsloth: with Unsloth on both sides)
 	$(BIN)/python bench/run.py $(ENGINE)
+
+bench-cluster: demo-model  ## the operator's own cost, and the same job here and in the cluster (root)
+	PYTHONPATH=tests $(BIN)/python bench/cluster.py
 
 clean:  ## remove the environment (the cache stays)
 	rm -rf "$(VENV)"

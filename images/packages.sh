@@ -9,4 +9,4 @@ python3 -m venv --without-pip /opt/tunesmith
   --python /opt/tunesmith/bin/python --require-hashes "$1"
 rm -rf /opt/build
 apt-get purge --yes --auto-remove python3-venv >/dev/null
-rm -rf /var/lib/apt/lists/*
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*

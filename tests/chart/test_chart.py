@@ -5,13 +5,12 @@ from typing import Any
 
 import yaml
 
-from support.control_plane import CRD, ROOT
+from support.control_plane import CRD
 from support.control_plane import VERSION as KUBERNETES
+from support.install_yaml import CHART, FILE, NAMESPACE
+from support.install_yaml import rendered as install_yaml
 from support.server_binaries import helm_binary
 from tunesmith_operator.settings import OperatorSettings
-
-CHART = ROOT / "charts" / "tunesmith"
-NAMESPACE = "tunesmith-system"
 
 
 def helm(*words: str) -> str:
@@ -117,3 +116,16 @@ def test_operator_settings_pass_through_as_they_are_written() -> None:
 
     assert settings.store is not None
     assert (settings.store.uri, settings.quantizations_at_once) == ("s3://models", 4)
+
+
+def test_the_file_for_those_without_helm_is_the_chart_rendered() -> None:
+    """'make install-yaml' writes it."""
+    assert FILE.read_text() == install_yaml()
+    assert one(list(yaml.safe_load_all(FILE.read_text())), "Namespace")["metadata"]["name"] == NAMESPACE
+
+
+def test_an_operator_that_hangs_is_started_again() -> None:
+    """It answers from the one loop that does everything else, so that a loop that stands still answers nobody."""
+    container = one(rendered(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+
+    assert container["livenessProbe"]["httpGet"] == container["readinessProbe"]["httpGet"]
