@@ -8,9 +8,6 @@ import pytest
 from support.control_plane import ControlPlane
 from support.manifests import Case, Change, cases, changes
 
-# Kubernetes has to be built first, in seven minutes.
-pytestmark = pytest.mark.slow
-
 _DRY = {"dryRun": "All", "fieldValidation": "Strict"}
 
 

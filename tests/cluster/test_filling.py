@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import pytest
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -16,9 +15,6 @@ from tunesmith_operator.filling import fill
 from tunesmith_operator.kube import Kube
 from tunesmith_operator.loop import Operator
 from tunesmith_operator.turns import Turns
-
-# Kubernetes has to be built first, in seven minutes.
-pytestmark = pytest.mark.slow
 
 CONTAINER = {
     "name": "stage",

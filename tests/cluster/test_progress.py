@@ -21,9 +21,6 @@ from tunesmith_api.spec import JobSpec
 from tunesmith_operator.names import AUDIENCE, REQUEST_ANNOTATION
 from tunesmith_operator.pod import TOKEN_FILE, TOKEN_FOLDER
 
-# Kubernetes has to be built first, in seven minutes.
-pytestmark = pytest.mark.slow
-
 SECONDS = 120.0
 ACCOUNT = "stages"
 METRICS = {"loss": "1.25", "current_step": "6", "total_steps": "20", "checkpoint_step": "4"}

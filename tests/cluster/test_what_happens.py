@@ -12,13 +12,14 @@ import pytest
 from support.builders import a_spec
 from support.control_plane import ControlPlane
 from support.kubelet import Kubelet
-from support.operator_process import applied, operator
-from support.small_cluster import ROWS, failed_text
+from support.operator_process import SETTINGS, applied, operator, phase_of
+from support.small_cluster import ROWS
 from support.waiting import wait_until
-from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.names import STAGE_LABEL
 from tunesmith_api.spec import JobSpec
+from tunesmith_operator.settings import OperatorSettings
 
-# Kubernetes has to be built first, in seven minutes.
+# Minutes together.
 pytestmark = pytest.mark.slow
 
 SECONDS = 120.0
@@ -110,35 +111,6 @@ def test_suspended_in_training_it_frees_the_pod_and_goes_on(job: Applied) -> Non
     assert stage(job.status, "train").get("turn", 0) == 0
 
 
-def test_a_classified_failure_is_not_tried_again_and_a_retry_runs_that_stage_alone(job: Applied) -> None:
-    """The exit code's class, with its words; `tunesmith retry` is an annotation."""
-    job.done("prepare")
-    pod = job.kubelet.pod_of("bot", "train")
-    job.kubelet.begin(pod)
-    code = FAILURES[FailureClass.DATASET_INVALID].exit_code
-    job.kubelet.end(pod, code, failed_text("train", FailureClass.DATASET_INVALID))
-
-    status = job.is_in("Failed")
-    assert (status["failure"]["class"], status["failure"]["stage"]) == ("DatasetInvalid", "train")
-    assert job.kubelet.pods("bot") == []
-    job.plane.patch(job.path, {"metadata": {"annotations": {"tunesmith.dev/retry": "1"}}})
-    status = job.completed()
-    made = Counter(job.plane.jobs_made(job.kubelet.namespace))
-    assert sorted(made.values()) == [1] * (len(status["stages"]) - 1) + [2]
-    assert [name for name, times in made.items() if times == 2 and "-train-" in name]
-
-
-def test_a_pod_that_is_evicted_is_made_again_by_its_job(job: Applied) -> None:
-    """No failure of the stage, and no second Job."""
-    job.done("prepare")
-    pod = job.kubelet.pod_of("bot", "train")
-    job.kubelet.begin(pod)
-    job.kubelet.evict(pod)
-
-    job.completed()
-    assert set(Counter(job.plane.jobs_made(job.kubelet.namespace)).values()) == {1}
-
-
 def test_a_quota_is_waited_for_and_said(job: Applied) -> None:
     """It goes on by itself when there is room."""
     quotas = f"/api/v1/namespaces/{job.kubelet.namespace}/resourcequotas"
@@ -210,3 +182,41 @@ def test_two_operators_make_no_job_twice(job: Applied, tmp_path: Path) -> None:
         job.completed()
 
     assert set(Counter(job.plane.jobs_made(job.kubelet.namespace)).values()) == {1}
+
+
+def test_two_jobs_of_the_same_sources_do_not_meet(job: Applied) -> None:
+    """They need the same base at the same time: each has its own Jobs, and takes none of the other's for its own."""
+    namespace = job.kubelet.namespace
+    other = applied(job.plane, namespace, SPEC, "bot2")
+
+    def over() -> bool:
+        for name in ("bot", "bot2"):
+            job.kubelet.carry_on(name, SPEC)
+        return [phase_of(job.plane, path) for path in (job.path, other)] == ["Complete", "Complete"]
+
+    wait_until(over, "both jobs to be complete", SECONDS)
+    made = Counter(job.plane.jobs_made(namespace))
+    assert set(made.values()) == {1}
+    assert len(made) == 2 * len(job.status["stages"])
+
+
+def test_an_upgrade_in_the_middle_makes_no_job_again(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    """New images: what runs goes on with the image that it has, what has not begun takes the new one."""
+    kubelet = Kubelet(plane, namespace)
+    path = applied(plane, namespace, SPEC)
+    with operator(plane.kubeconfig, tmp_path, namespace):
+        prepare = kubelet.pod_of("bot", "prepare")
+        kubelet.begin(prepare)
+        kubelet.end_well(prepare, SPEC)
+        kubelet.begin(kubelet.pod_of("bot", "train"))
+    images = {"trainer": "registry/trainer:new", "gguf": "registry/gguf:new"}
+    with operator(plane.kubeconfig, tmp_path, namespace, {**SETTINGS, "images": images}):
+        upgraded = Applied(plane, kubelet, path)
+        upgraded.completed()
+
+    assert set(Counter(plane.jobs_made(namespace)).values()) == {1}
+    image = {
+        job["metadata"]["labels"][STAGE_LABEL]: job["spec"]["template"]["spec"]["containers"][0]["image"]
+        for job in upgraded.jobs()
+    }
+    assert (image["train"], image["convert"]) == (OperatorSettings().images.trainer, "registry/trainer:new")

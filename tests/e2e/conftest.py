@@ -1,25 +1,28 @@
 """One cluster with the operator for all tests of this folder; the jobs share a namespace, so that they share work."""
 
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from support.models import cut, smollm2
 from support.real_cluster.installed import BUCKET, SECRET, install, minio, team
-from support.real_cluster.jobs import RealJob
+from support.real_cluster.jobs import GATES, RealJob
 from support.real_cluster.layout import Layout, layout
 from support.real_cluster.lifecycle import up
+from support.real_cluster.network import cut_off
 from support.runs import ROWS, manifest
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Layout:
-    """A running cluster; it stays up for the next run of the tests (`make cluster-down` ends it)."""
+def cluster() -> Iterator[Layout]:
+    """A running cluster, where pods have no route to the outside; `make cluster-down` ends it."""
     here = layout()
     up(here)
     install(here)
-    return here
+    with cut_off(here):
+        yield here
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +50,6 @@ def sources(cluster: Layout, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 @pytest.fixture(scope="session")
 def small(cluster: Layout, namespace: str, sources: dict[str, Any]) -> RealJob:
     """A job of a few steps that has come to its end; two layers say nothing that would pass a gate."""
-    job = RealJob(cluster, namespace, manifest(**sources, gates={"minAnswersClean": 0, "onFailure": "Publish"})).apply()
+    job = RealJob(cluster, namespace, manifest(**sources, gates=GATES)).apply()
     job.ended()
     return job

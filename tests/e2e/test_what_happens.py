@@ -2,37 +2,22 @@
 
 import io
 import json
-from typing import Any
 
 import pytest
 
-from support.real_cluster.installed import BUCKET, SECRET, minio
-from support.real_cluster.jobs import RealJob, stage_of
-from support.real_cluster.layout import NODE, Layout
-from support.real_cluster.lifecycle import kubectl
-from support.runs import manifest
+from support.real_cluster.asking import kubectl, node
+from support.real_cluster.installed import BUCKET, SECRET, minio, without_operator
+from support.real_cluster.jobs import LONG, STEPS, RealJob, stage_of
+from support.real_cluster.layout import Layout
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-
-GATES = {"minAnswersClean": 0, "onFailure": "Publish"}
-# Long enough to be stopped in the middle several times: the status says every ten seconds how far it is. The adapter is
-# another for each seed.
-STEPS = 300
-LONG = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128, "saveEvery": 10, "evalEvery": 300}
-
-
-def a_job(small: RealJob, name: str, **changes: Any) -> RealJob:
-    """Another job of the same sources, in the same namespace, applied."""
-    made = manifest(**{key: small.manifest["spec"][key] for key in ("model", "datasets")} | {"gates": GATES} | changes)
-    made["metadata"]["name"] = name
-    return RealJob(small.cluster, small.namespace, made).apply()
 
 
 def test_suspended_drained_and_killed_in_the_middle_it_ends_as_if_nothing_had_been(small: RealJob) -> None:
     """A suspension saves at the running step; a pod that is evicted or deleted loses at most what was since the last
     checkpoint; none of them counts as a retry."""
-    job = a_job(small, "long", training=LONG | {"seed": 11}, backoffLimit=0)
+    job = small.another("long", training=LONG | {"seed": 11}, backoffLimit=0)
     reached = job.trained(3)["progress"]["step"]
     job.edit(suspend=True)
     status = job.until(lambda status: status["phase"] == "Suspended", "the job to be suspended")
@@ -41,34 +26,51 @@ def test_suspended_drained_and_killed_in_the_middle_it_ends_as_if_nothing_had_be
 
     job.edit(suspend=False)
     reached = job.trained(status["checkpoint"]["step"] + 3)["progress"]["step"]
-    kubectl(
-        job.cluster, "drain", NODE, "--pod-selector=tunesmith.dev/job=long", "--delete-emptydir-data", "--timeout=600s"
-    )
-    kubectl(job.cluster, "uncordon", NODE)
-    job.trained(reached)
+    drain(job)
+    reached = job.trained(reached)["progress"]["step"]
     [pod] = job.pods("train")
     job.kubectl("delete", "pod", pod, "--wait=false")
     status = job.ended()
 
-    assert stage_of(status, "train")["result"]["figures"]["steps"] == STEPS
+    figures = stage_of(status, "train")["result"]["figures"]
+    assert figures["steps"] == STEPS
+    assert figures["resumedFrom"] >= reached - LONG["saveEvery"]
     assert stage_of(status, "train")["turn"] == 0
 
 
-def test_a_job_that_is_deleted_leaves_no_pod(small: RealJob) -> None:
-    """Its pods are told at once, and what was made stays."""
-    job = a_job(small, "deleted", training=LONG | {"seed": 12})
-    job.trained(2)
-    job.kubectl("delete", "ftj/deleted", "--wait=false")
+def drain(job: RealJob) -> None:
+    """Evict the job's pods from the node, which takes pods again afterwards."""
+    name = node(job.cluster)
+    whose = [f"--pod-selector=tunesmith.dev/job={job.name}", "--delete-emptydir-data", "--timeout=600s"]
+    try:
+        kubectl(job.cluster, "drain", name, *whose)
+    finally:
+        kubectl(job.cluster, "uncordon", name)
 
-    wait_until(lambda: job.pods("train") == [], "the pod to go")
-    key = minio().client().list_objects(BUCKET, prefix=f"{job.namespace}/artifacts/dataset/", recursive=True)
-    assert list(key)
+
+def test_a_job_that_is_deleted_leaves_no_pod_with_the_operator_down_too(small: RealJob) -> None:
+    """Its pods are told at once and are gone within their grace; what was made stays."""
+    job = small.another("deleted", training=LONG | {"seed": 12})
+    job.trained(2)
+    before = artifacts(job)
+    with without_operator(job.cluster):
+        job.kubectl("delete", "ftj/deleted", "--wait=false")
+        wait_until(lambda: job.pods("train", ended=True) == [], "the pod to go", every=0.5)
+
+    assert before
+    assert artifacts(job) >= before
+
+
+def artifacts(job: RealJob) -> set[str]:
+    """The objects of the artifacts of the job's namespace."""
+    found = minio().client().list_objects(BUCKET, prefix=f"{job.namespace}/artifacts/", recursive=True)
+    return {str(each.object_name) for each in found}
 
 
 def test_memory_that_does_not_suffice_is_told_and_can_be_raised(small: RealJob) -> None:
     """The kernel ends it; with more in the manifest the stage runs again, and no other."""
     limit = [{"name": "train", "resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "200Mi"}}}]
-    job = a_job(small, "hungry", training=LONG | {"seed": 13, "maxSteps": 4}, stages=limit, backoffLimit=0)
+    job = small.another("hungry", training=LONG | {"seed": 13, "maxSteps": 4}, stages=limit, backoffLimit=0)
     status = job.ended("Failed")
     assert status["failure"]["class"] == "OutOfMemory"
     assert "resources.limits.memory" in status["failure"]["hint"]
@@ -80,7 +82,7 @@ def test_memory_that_does_not_suffice_is_told_and_can_be_raised(small: RealJob) 
 
 def test_what_no_node_has_is_waited_for_and_told(small: RealJob) -> None:
     """A GPU with more memory than any: the status says so, an event says it once, and prepare has run."""
-    job = a_job(small, "greedy", training=LONG | {"seed": 14, "gpu": {"memory": "9Ti"}})
+    job = small.another("greedy", training=LONG | {"seed": 14, "gpu": {"memory": "9Ti"}})
     status = job.until(
         lambda status: any("no node" in stage.get("message", "") for stage in status.get("stages", [])), "the message"
     )
@@ -92,15 +94,21 @@ def test_what_no_node_has_is_waited_for_and_told(small: RealJob) -> None:
     job.kubectl("delete", "ftj/greedy")
 
 
-def test_a_wrong_dataset_and_a_secret_that_is_not_there_fail_before_anything_is_trained(small: RealJob) -> None:
-    """With the rows, and with the Secret's name."""
+def test_a_wrong_dataset_and_wrong_secrets_fail_before_anything_is_trained(small: RealJob) -> None:
+    """With the rows, and with the Secret's name; one whose keys are nobody's too."""
     client = minio().client()
     rows = b'{"messages": [{"role": "user", "content": "a"}]}\n{"messages": [{"role": "robot", "content": "b"}]}\n'
     client.put_object(BUCKET, "sources/broken.jsonl", io.BytesIO(rows), len(rows))
     secret = {"secretRef": {"name": SECRET}}
-    broken = a_job(small, "broken", datasets=[{"source": f"s3://{BUCKET}/sources/broken.jsonl", **secret}])
+    broken = small.another("broken", datasets=[{"source": f"s3://{BUCKET}/sources/broken.jsonl", **secret}])
     absent = {"secretRef": {"name": "absent"}}
-    keyless = a_job(small, "keyless", model={"source": f"s3://{BUCKET}/sources/two-layers", **absent})
+    keyless = small.another("keyless", model={"source": f"s3://{BUCKET}/sources/two-layers", **absent})
+
+    keys = {"accessKey": "nobody", "secretKey": "nothing-at-all"}
+    secret_of_nobody = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "nobody"}, "stringData": keys}
+    small.kubectl("apply", "--filename=-", given=json.dumps(secret_of_nobody))
+    nobody = {"secretRef": {"name": "nobody"}}
+    stranger = small.another("stranger", model={"source": f"s3://{BUCKET}/sources/two-layers", **nobody})
 
     failure = broken.ended("Failed")["failure"]
     assert (failure["class"], failure["stage"]) == ("DatasetInvalid", "prepare")
@@ -108,11 +116,14 @@ def test_a_wrong_dataset_and_a_secret_that_is_not_there_fail_before_anything_is_
     assert (failure["class"], failure["stage"]) == ("SecretMissing", "prepare")
     assert "absent" in failure["message"]
     assert {stage["name"] for stage in keyless.status()["stages"]} == {"prepare"}
+    failure = stranger.ended("Failed")["failure"]
+    assert (failure["class"], failure["stage"]) == ("AccessDenied", "prepare")
 
 
 def test_no_pod_has_a_token_for_the_api_server(cluster: Layout, small: RealJob) -> None:
     """Nor any right, nor a writable root; what it shows to the operator opens nothing else."""
-    pods = json.loads(kubectl(cluster, "--namespace", small.namespace, "get", "pods", "--output=json"))["items"]
+    ours = ["--selector=tunesmith.dev/job", "--output=json"]
+    pods = json.loads(kubectl(cluster, "--namespace", small.namespace, "get", "pods", *ours))["items"]
     assert pods
     for pod in pods:
         assert not pod["spec"]["automountServiceAccountToken"]

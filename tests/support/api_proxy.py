@@ -1,6 +1,7 @@
 """Between the operator and the API server: everything is forwarded, and the operator is killed at the writes asked for.
 
-Before a write is forwarded, or after the API server has done it and before the operator is told.
+Before a write is forwarded, or after the API server has done it and before the operator is told. Watches can fall
+silent, as behind a firewall that has forgotten a connection.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -37,7 +39,8 @@ class Cut(StrEnum):
 class ApiProxy:
     """`cut` says of the write with this number, from 0, where it is cut off; `victim` is killed there.
 
-    `writes` are the requests that were made so far.
+    `writes` are the requests that were made so far, `watching` is the number of watches that are open; `silenced` says
+    how often `silence` was called.
     """
 
     plane: ControlPlane
@@ -45,6 +48,12 @@ class ApiProxy:
     cut: Callable[[int], Cut | None] = lambda _: None
     victim: "subprocess.Popen[bytes] | None" = None
     writes: list[str] = field(default_factory=list)
+    watching: int = 0
+    silenced: int = 0
+
+    def silence(self) -> None:
+        """Nothing more comes of the watches that are open now, and nobody is told so; new ones are as ever."""
+        self.silenced += 1
 
     async def handle(self, session: aiohttp.ClientSession, request: web.Request) -> web.StreamResponse:
         """One request, there and back."""
@@ -60,11 +69,18 @@ class ApiProxy:
                 return self._killed(request)
             told = web.StreamResponse(status=answer.status, headers=_passed_on(answer.headers))
             await told.prepare(request)
-            # An operator that was killed reads no more.
-            with suppress(ConnectionError):
-                async for chunk in answer.content.iter_any():
-                    await told.write(chunk)
-                await told.write_eof()
+            watch = request.query.get("watch") == "true"
+            began = self.silenced
+            self.watching += watch
+            try:
+                # An operator that was killed reads no more.
+                with suppress(ConnectionError):
+                    async for chunk in answer.content.iter_any():
+                        if not watch or began == self.silenced:
+                            await told.write(chunk)
+                    await told.write_eof()
+            finally:
+                self.watching -= watch
             return told
 
     def _cut(self, request: web.Request) -> Cut | None:
@@ -95,10 +111,10 @@ def proxied(plane: ControlPlane, folder: Path) -> Iterator[ApiProxy]:
     config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{port}"}
     (folder / "kubeconfig").write_text(yaml.safe_dump(config))
     proxy = ApiProxy(plane, folder / "kubeconfig")
-    loop = asyncio.new_event_loop()
-    serving, ended = threading.Event(), asyncio.Event()
+    serving: Future[Callable[[], object]] = Future()
 
     async def serve() -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=plane.authority), limit=0)
         waiting = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(connector=connector, timeout=waiting, auto_decompress=False) as session:
@@ -111,15 +127,15 @@ def proxied(plane: ControlPlane, folder: Path) -> Iterator[ApiProxy]:
             runner = web.AppRunner(app, shutdown_timeout=1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", port).start()
-            serving.set()
+            serving.set_result(lambda: loop.call_soon_threadsafe(ended.set))
             await ended.wait()
             await runner.cleanup()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert serving.wait(60), "the proxy did not start"
+    end = serving.result(60)
     try:
         yield proxy
     finally:
-        loop.call_soon_threadsafe(ended.set)
+        end()
         thread.join(60)

@@ -6,10 +6,9 @@ Pods are made and never run: a test says how they end, by writing their status a
 import json
 import secrets
 import shutil
-import signal
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -22,6 +21,7 @@ import yaml
 from support.server_binaries import cached_binary, go, run_to_end
 from support.servers import free_ports
 from support.waiting import wait_until
+from tunesmith_api.names import STAGE_LABEL
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "tests" / "kubernetes"
@@ -33,8 +33,12 @@ _SECONDS = 180.0
 _MADE = {"level": "Request", "verbs": ["create"], "resources": [{"group": "batch", "resources": ["jobs"]}]}
 _WRITTEN = {
     "level": "Metadata",
-    "verbs": ["patch", "update"],
-    "resources": [{"group": "tunesmith.dev", "resources": ["finetunejobs/status"]}],
+    "verbs": ["create", "patch", "update", "delete"],
+    "resources": [
+        {"group": "tunesmith.dev"},
+        {"group": "batch", "resources": ["jobs"]},
+        {"group": "events.k8s.io", "resources": ["events"]},
+    ],
 }
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
@@ -42,11 +46,45 @@ _AUDIT = {
     "omitStages": ["RequestReceived"],
     "rules": [_MADE, _WRITTEN, {"level": "None"}],
 }
+# What the operator's client calls itself (kubernetes.aio's api_client.py).
+_OPERATOR = "OpenAPI-Generator/"
 # The controllers that a job needs: its Jobs' pods, what goes with what it belongs to, and what there is room for.
 _CONTROLLERS = (
     "job-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller,"
     "resourcequota-controller"
 )
+
+
+class Gone(Exception):
+    """The API server's 404."""
+
+
+@dataclass
+class Servers:
+    """Processes by name, each with its log in the folder; they die with the test run, even when that is killed."""
+
+    work: Path
+    running: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
+
+    def start(self, name: str, command: Sequence[Path | str]) -> None:
+        """Start one, or start it again: its log goes on."""
+        tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        with (self.work / f"{name}.log").open("ab") as output:
+            whole = [*tied, *map(str, command)]
+            self.running[name] = subprocess.Popen(whole, cwd=self.work, stdout=output, stderr=subprocess.STDOUT)
+
+    def kill(self, name: str) -> Sequence[str]:
+        """End one as a node that loses its power does; what it was started with."""
+        process = self.running.pop(name)
+        process.kill()
+        process.wait()
+        return [str(word) for word in process.args]  # type: ignore[union-attr]  # a list, as it was given
+
+    def look(self) -> None:
+        """An AssertionError with the last words of one that has ended."""
+        for name, process in self.running.items():
+            if process.poll() is not None:
+                raise AssertionError(f"{name} has ended:\n{(self.work / f'{name}.log').read_text()[-2000:]}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +97,28 @@ class ControlPlane:
     kubeconfig: Path
     audit: Path
     client: httpx.Client = field(repr=False)
+    servers: Servers = field(repr=False)
+
+    @contextmanager
+    def without_api_server(self) -> Iterator[None]:
+        """Within it the API server is dead; after it another one serves what etcd has kept."""
+        command = self.servers.kill("apiserver")
+        try:
+            yield
+        finally:
+            self.servers.start("apiserver", command)
+            self.wait_for_api_server()
+
+    def wait_for_api_server(self) -> None:
+        """Until it answers; AssertionError if a server has ended."""
+        wait_until(self._ready, "the API server to be ready", _SECONDS)
+
+    def _ready(self) -> bool:
+        self.servers.look()
+        try:
+            return self.client.get("/readyz").is_success
+        except httpx.TransportError:
+            return False
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """An object or a list; an AssertionError with the server's words for what it refuses."""
@@ -74,9 +134,12 @@ class ControlPlane:
         return "" if answer.is_success else str(answer.json()["message"])
 
     def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """A merge patch."""
+        """A merge patch; `Gone` where there is nothing to patch."""
         content, headers = json.dumps(body), {"Content-Type": "application/merge-patch+json"}
-        return self._answer(self.client.patch(path, content=content, headers=headers))
+        answer = self.client.patch(path, content=content, headers=headers)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            raise Gone(path)
+        return self._answer(answer)
 
     def delete(self, path: str, **query: str) -> None:
         """Delete an object."""
@@ -84,12 +147,26 @@ class ControlPlane:
 
     def jobs_made(self, namespace: str) -> list[str]:
         """The names of all Jobs that were ever made in a namespace, whatever is left of them, by the audit log."""
-        made = (event for event in self._audited(namespace) if event["verb"] == "create")
-        return [event["requestObject"]["metadata"]["name"] for event in made if _succeeded(event)]
+        return [made["name"] for made in self._made(namespace)]
+
+    def stages_made(self, namespace: str) -> list[str]:
+        """The stage of each Job that was ever made in a namespace, by the audit log."""
+        return [made["labels"][STAGE_LABEL] for made in self._made(namespace)]
+
+    def _made(self, namespace: str) -> Iterator[dict[str, Any]]:
+        for event in self._audited(namespace):
+            kind, code = event["objectRef"]["resource"], event["responseStatus"]["code"]
+            if (event["verb"], kind, code) == ("create", "jobs", HTTPStatus.CREATED):
+                yield event["requestObject"]["metadata"]
 
     def statuses_written(self, namespace: str) -> int:
         """How often the status of a FineTuneJob was written in a namespace, or tried to be, by the audit log."""
         return sum(event["objectRef"].get("subresource") == "status" for event in self._audited(namespace))
+
+    def writes_of_operator(self, namespace: str) -> list[str]:
+        """Every write that an operator made in a namespace, or tried to, by the audit log."""
+        own = (event for event in self._audited(namespace) if event.get("userAgent", "").startswith(_OPERATOR))
+        return [f"{event['verb']} {event['objectRef']['resource']}" for event in own]
 
     def _audited(self, namespace: str) -> Iterator[dict[str, Any]]:
         for line in self.audit.read_text().splitlines():
@@ -121,16 +198,32 @@ def _build(work: Path) -> Path:
 def control_plane(work: Path) -> Iterator[ControlPlane]:
     """The servers, with the CRD installed."""
     work.mkdir(parents=True, exist_ok=True)
-    binary = kubernetes_binary()
     secure, client_port, peer_port = free_ports(3)
-    processes: list[subprocess.Popen[bytes]] = []
-    etcd = f"http://127.0.0.1:{client_port}"
     plane = _files(work, f"https://127.0.0.1:{secure}")
-    commands = {
-        "etcd": ["etcd", "--data-dir", work / "etcd", "--unsafe-no-fsync", "--log-level=warn",
+    commands = _commands(plane, secure, (client_port, peer_port))
+    try:
+        for name in ("etcd", "apiserver"):
+            plane.servers.start(name, commands[name])
+        plane.wait_for_api_server()
+        plane.servers.start("controllers", commands["controllers"])
+        plane.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(CRD.read_text()))
+        objects = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
+        wait_until(lambda: plane.client.get(objects).is_success, "the CRD to be served", _SECONDS)
+        yield plane
+    finally:
+        plane.client.close()
+        for name in reversed(list(plane.servers.running)):
+            plane.servers.kill(name)
+
+
+def _commands(plane: ControlPlane, secure: int, etcd_ports: tuple[int, int]) -> dict[str, list[Path | str]]:
+    work, binary = plane.servers.work, kubernetes_binary()
+    etcd, peer = (f"http://127.0.0.1:{port}" for port in etcd_ports)
+    return {
+        "etcd": [binary, "etcd", "--data-dir", work / "etcd", "--unsafe-no-fsync", "--log-level=warn",
                  f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
-                 f"--listen-peer-urls=http://127.0.0.1:{peer_port}"],
-        "apiserver": ["kube-apiserver", f"--etcd-servers={etcd}", f"--secure-port={secure}",
+                 f"--listen-peer-urls={peer}"],
+        "apiserver": [binary, "kube-apiserver", f"--etcd-servers={etcd}", f"--secure-port={secure}",
                       "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--cert-dir={work / 'pki'}",
                       f"--token-auth-file={work / 'tokens.csv'}", "--authorization-mode=RBAC",
                       "--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.test",
@@ -138,24 +231,10 @@ def control_plane(work: Path) -> Iterator[ControlPlane]:
                       f"--service-account-signing-key-file={work / 'sa.key'}",
                       "--disable-admission-plugins=ServiceAccount",
                       f"--audit-policy-file={work / 'audit.yaml'}", f"--audit-log-path={plane.audit}"],
-        "controllers": ["kube-controller-manager", f"--kubeconfig={plane.kubeconfig}", "--leader-elect=false",
+        "controllers": [binary, "kube-controller-manager", f"--kubeconfig={plane.kubeconfig}", "--leader-elect=false",
                         f"--controllers={_CONTROLLERS}", "--kube-api-qps=300", "--kube-api-burst=300",
                         "--secure-port=0"],
     }  # fmt: skip
-    try:
-        for name, arguments in commands.items():
-            processes.append(_started(name, [binary, *arguments], work))
-            if name == "apiserver":
-                wait_until(lambda: _ready(plane, processes, work), "the API server to be ready", _SECONDS)
-        plane.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(CRD.read_text()))
-        objects = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
-        wait_until(lambda: plane.client.get(objects).is_success, "the CRD to be served", _SECONDS)
-        yield plane
-    finally:
-        plane.client.close()
-        for process in reversed(processes):
-            process.send_signal(signal.SIGKILL)
-            process.wait()
 
 
 def _files(work: Path, url: str) -> ControlPlane:
@@ -187,25 +266,8 @@ def _files(work: Path, url: str) -> ControlPlane:
         base_url=url, headers=headers, verify=ssl.create_default_context(cafile=authority), timeout=30, trust_env=False
     )
     (work / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
-    return ControlPlane(url, token, authority, kubeconfig, work / "audit.jsonl", client)
+    return ControlPlane(url, token, authority, kubeconfig, work / "audit.jsonl", client, Servers(work))
 
 
-def _succeeded(event: dict[str, Any]) -> bool:
-    return bool(event["responseStatus"]["code"] == HTTPStatus.CREATED)
-
-
-def _started(name: str, command: list[Path | str], work: Path) -> "subprocess.Popen[bytes]":
-    # The server dies with the test run, even when that is killed.
-    tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-    with (work / f"{name}.log").open("wb") as output:
-        return subprocess.Popen([*tied, *map(str, command)], cwd=work, stdout=output, stderr=subprocess.STDOUT)
-
-
-def _ready(plane: ControlPlane, processes: "list[subprocess.Popen[bytes]]", work: Path) -> bool:
-    for process, name in zip(processes, ("etcd", "apiserver"), strict=False):
-        if process.poll() is not None:
-            raise AssertionError(f"{name} has ended:\n{(work / f'{name}.log').read_text()[-2000:]}")
-    try:
-        return plane.client.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
+if __name__ == "__main__":
+    kubernetes_binary()

@@ -1,11 +1,12 @@
 """The part of a kubelet in a control plane without nodes: a test says how a pod goes, and its status says so."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from support.control_plane import ControlPlane
+from support.control_plane import ControlPlane, Gone
 from support.small_cluster import result_text
 from support.waiting import wait_until
 from tunesmith_api.names import CONTAINER, JOB_LABEL, STAGE_LABEL
@@ -63,11 +64,13 @@ class Kubelet:
         more = [target | {"lastTransitionTime": _now()}]
         self._set(pod, "Failed", {"terminated": ended}, ready=False, reason="Evicted", conditions=more)
 
-    def carry_on(self, job: str, spec: JobSpec) -> None:
-        """Every pod that is there now begins, and ends well."""
+    def carry_on(self, job: str, spec: JobSpec, but: str = "") -> None:
+        """Every pod that is there now begins, and ends well but for that stage's; one that goes meanwhile is let go."""
         for pod in self.pods(job):
-            self.begin(pod)
-            self.end_well(pod, spec)
+            with suppress(Gone):
+                self.begin(pod)
+                if pod["metadata"]["labels"][STAGE_LABEL] != but:
+                    self.end_well(pod, spec)
 
     def _set(  # noqa: PLR0913  # what a kubelet writes into a pod's status
         self,

@@ -44,8 +44,8 @@ ROWS = [{"source": "s3://bucket/rows.jsonl"}]
 class Cluster:
     """The API server, the Job controller and the kubelet.
 
-    `created` counts the Jobs that were made by name and turn, `answered` are those that left a result that nothing
-    has asked to go: made once more, they would do again what is done.
+    `created` counts the Jobs that were made by name and turn, `made` names the stage of each, `answered` are those that
+    left a result that nothing has asked to go: made once more, they would do again what is done.
     """
 
     spec: JobSpec = field(default_factory=lambda: a_spec(datasets=ROWS))
@@ -56,6 +56,7 @@ class Cluster:
     now: datetime = NOON
     jobs: dict[str, StageJob] = field(default_factory=dict)
     created: "Counter[tuple[str, int]]" = field(default_factory=Counter)
+    made: list[str] = field(default_factory=list)
     answered: set[tuple[str, int]] = field(default_factory=set)
     present: tuple[str, ...] = ()
     alive: bool = True
@@ -116,6 +117,7 @@ class Cluster:
         made = (name, job.turn)
         assert made not in self.answered, f"{made} is done already"
         self.created[made] += 1
+        self.made.append(job.stage)
         self.jobs[name] = job
 
     def write(self, status: JobStatus, version: int) -> None:
@@ -163,6 +165,10 @@ class Cluster:
     def kill(self, name: str) -> None:
         """The kernel kills it for its memory limit."""
         self._end(name, Ended(137, "OOMKilled", "", self.now, self.now), JobState.FAILED)
+
+    def evict(self, name: str) -> None:
+        """Its pod is taken away, and its Job makes another."""
+        self._change(name, state=JobState.PENDING, pods=())
 
     def still_running(self, name: str) -> None:
         """Its pod has ended, and the Job controller has not yet come to it."""

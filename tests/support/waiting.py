@@ -8,14 +8,15 @@ from collections.abc import Callable
 _PAUSE_SECONDS = 0.05
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 300.0, every: float = _PAUSE_SECONDS) -> None:
     """Return as soon as the condition holds; an AssertionError that says what was waited for if it never does.
 
-    `seconds` only bounds what hangs: importing torch alone takes a minute on slow, busy cores.
+    `seconds` only bounds what hangs: importing torch alone takes a minute on slow, busy cores. It is looked `every` so
+    many seconds.
     """
     until = time.monotonic() + seconds
     pause = threading.Event()
     while not condition():
         if time.monotonic() > until:
             raise AssertionError(f"waited {seconds:.0f} s for {what}")
-        pause.wait(_PAUSE_SECONDS)
+        pause.wait(every)

@@ -2,19 +2,21 @@
 
 import sys
 
-from support.real_cluster.layout import layout
+from support.real_cluster.layout import layout, recorded
 from support.real_cluster.lifecycle import down, up
 
 
 def main() -> None:
     """Start or stop."""
-    here = layout()
     match sys.argv[1:]:
         case ["up"]:
+            here = layout()
             up(here)
             print(here.kubeconfig)
         case ["down"]:
-            down(here)
+            known = recorded()
+            if known is not None:
+                down(known)
         case _:
             sys.exit("usage: python -m support.real_cluster up|down")
 

@@ -14,7 +14,6 @@ from support.real_cluster.layout import (
     MINIO_PORT,
     NODE,
     NODE_IP,
-    REGISTRY,
     SERVICES,
     Layout,
 )
@@ -76,18 +75,32 @@ def node(layout: Layout) -> Mapping[str, list[str | Path]]:
         f".:{DNS_PORT} {{\n  bind {NODE_IP}\n  kubernetes cluster.local {{\n"
         f"    kubeconfig {layout.kubeconfig}\n  }}\n  cache 5\n}}\n"
     )
-    (state / "registry.yml").write_text(yaml.safe_dump(_registry(layout)))
     proxy = [kubernetes, "kube-proxy", f"--kubeconfig={layout.kubeconfig}", f"--hostname-override={NODE}"]
     proxy += ["--proxy-mode=iptables", "--conntrack-max-per-core=0", f"--bind-address={NODE_IP}"]
     proxy += [f"--metrics-bind-address={NODE_IP}", f"--healthz-bind-address={NODE_IP}"]
-    minio = [minio_binary(), "server", "--quiet", "--address", f"{NODE_IP}:{MINIO_PORT}", state / "minio"]
     return {
         "containerd": ["containerd", "-c", state / "containerd.toml"],
         "proxy": proxy,
         "coredns": [coredns_binary(), "-conf", state / "Corefile"],
-        "registry": ["docker-registry", "serve", state / "registry.yml"],
-        "minio": minio,
     }
+
+
+def registry(layout: Layout) -> list[str | Path]:
+    """Where nodes pull images from. What is pushed stays in the cache: an image is built once."""
+    settings = {
+        "version": "0.1",
+        "log": {"level": "warn", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(layout.kept / "registry")}, "delete": {"enabled": True}},
+        "http": {"addr": layout.registry.replace("localhost", "127.0.0.1")},
+    }
+    (layout.state / "registry.yml").write_text(yaml.safe_dump(settings))
+    return ["docker-registry", "serve", layout.state / "registry.yml"]
+
+
+def minio(layout: Layout) -> list[str | Path]:
+    """The S3 service."""
+    address = f"{layout.address}:{MINIO_PORT}"
+    return [minio_binary(), "server", "--quiet", "--address", address, layout.state / "minio"]
 
 
 def kubelet(layout: Layout) -> Mapping[str, list[str | Path]]:
@@ -102,16 +115,18 @@ def kubelet(layout: Layout) -> Mapping[str, list[str | Path]]:
 def _containerd(layout: Layout) -> str:
     """Version 2 is read by containerd 1 and 2; a registry on loopback is spoken to without TLS.
 
+    `root` outlives the cluster, since the trainer image takes longer to be unpacked than all tests together.
+
     `restrict_oom_score_adj`: without it runc dies where root may not lower it ("can't get final child's PID").
     """
     cri = 'plugins."io.containerd.grpc.v1.cri"'
     return f"""version = 2
-root = "{layout.state}/containerd"
+root = "{layout.kept}/containerd"
 state = "{layout.state}/containerd-state"
 [grpc]
   address = "{layout.containerd_socket}"
 [{cri}]
-  sandbox_image = "{REGISTRY}/pause:1"
+  sandbox_image = "{layout.registry}/pause:1"
   restrict_oom_score_adj = true
   [{cri}.containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
@@ -142,17 +157,4 @@ def _kubelet(layout: Layout) -> dict[str, object]:
         "resolvConf": "",
         "evictionHard": little,
         "imageGCHighThresholdPercent": 100,
-    }
-
-
-def _registry(layout: Layout) -> dict[str, object]:
-    """What is pushed stays in the cache: an image is built once."""
-    return {
-        "version": "0.1",
-        "log": {"level": "warn", "accesslog": {"disabled": True}},
-        "storage": {
-            "filesystem": {"rootdirectory": str(layout.kept / "registry")},
-            "delete": {"enabled": True},
-        },
-        "http": {"addr": REGISTRY.replace("localhost", "127.0.0.1")},
     }

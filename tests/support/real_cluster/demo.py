@@ -8,8 +8,9 @@ from pathlib import Path
 
 from support.control_plane import ROOT
 from support.real_cluster.installed import BUCKET, SECRET, install, minio, team
-from support.real_cluster.layout import MINIO_HERE, Layout, layout
-from support.real_cluster.lifecycle import say, up
+from support.real_cluster.layout import Layout, layout
+from support.real_cluster.lifecycle import up
+from support.real_cluster.parts import say
 from support.servers import ACCESS_KEY, SECRET_KEY
 
 NAMESPACE, JOB = "demo", "street-reports"
@@ -27,10 +28,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as secrets:
         _credentials(Path(secrets) / SECRET)
         surroundings = os.environ | {"KUBECONFIG": str(here.kubeconfig), "TUNESMITH_SECRETS": secrets}
-        store = ["--store", f"s3://{BUCKET}", "--store-endpoint", MINIO_HERE]
+        store = ["--store", f"s3://{BUCKET}", "--store-endpoint", here.minio_here]
         _tunesmith(surroundings, "submit", str(_JOB_FILE), "--upload", *store, "--store-secret", SECRET)
         _tunesmith(surroundings, "status", JOB, "--watch")
-        _tunesmith(surroundings, "fetch", JOB, "--output", str(out), "--store-endpoint", MINIO_HERE)
+        _tunesmith(surroundings, "fetch", JOB, "--output", str(out), "--store-endpoint", here.minio_here)
     print(_closing(here, out))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from support.control_plane import ROOT, SOURCE
-from support.real_cluster.layout import REGISTRY, layout
+from support.real_cluster.layout import layout
 from support.server_binaries import go, run_to_end
 from tunesmith.llama_cpp.find import built_folder
 
@@ -33,7 +33,7 @@ def reference(name: str) -> str:
     digest = hashlib.sha256(name.encode())
     for path in sorted(path for path in files if "__pycache__" not in path.parts):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
-    return f"{REGISTRY}/tunesmith/{name}:{digest.hexdigest()[:12]}"
+    return f"{layout().registry}/tunesmith/{name}:{digest.hexdigest()[:12]}"
 
 
 class Builder:
@@ -50,19 +50,36 @@ class Builder:
             print(f"images: building {name}", file=sys.stderr, flush=True)
             self._build(name, wanted, self._llama_cpp() if name != "operator" else None)
             print(f"images: pushing {name}", file=sys.stderr, flush=True)
-            self._run("push", "--tls-verify=false", "--quiet", wanted)
+            self._push(wanted)
+            self._forget_earlier(name, wanted)
         return wanted
 
     def pause(self) -> str:
         """The image of a pod's own process."""
-        wanted = f"{REGISTRY}/pause:1"
+        wanted = f"{layout().registry}/pause:1"
         if not _is_pushed(wanted):
             with tempfile.TemporaryDirectory() as work:
                 flags = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
                 go(["build", "-C", str(SOURCE / "pause"), "-trimpath", "-o", f"{work}/pause", "main.go"], flags)
                 self._from_folder(Path(work), wanted, "/", entrypoint="/pause")
-            self._run("push", "--tls-verify=false", "--quiet", wanted)
+            self._push(wanted)
         return wanted
+
+    def _push(self, wanted: str) -> None:
+        """Packed and unpacked several times as fast as gzip."""
+        self._run("push", "--tls-verify=false", "--quiet", "--compression-format", "zstd", wanted)
+
+    def _forget_earlier(self, name: str, wanted: str) -> None:
+        """A trainer image takes seven gigabytes: those of earlier trees go from buildah's storage, shared layers stay.
+
+        So do containers of builds that were killed, which would hold theirs.
+        """
+        listed = ["--format", "{{.Name}}:{{.Tag}}", "--filter", f"reference={layout().registry}/tunesmith/{name}"]
+        earlier = set(self._run("images", *listed).split()) - {wanted}
+        if earlier:
+            self._run("rm", "--all")
+            self._run("rmi", *sorted(earlier))
+            self._run("rmi", "--prune")
 
     def _build(self, name: str, wanted: str, llama_cpp: str | None) -> None:
         command = ["bud", "--quiet", "--layers", "--isolation", "chroot", "--pull-never", "--network", "host"]
@@ -100,7 +117,10 @@ class Builder:
             with tempfile.TemporaryDirectory(dir=self.kept) as work:
                 root = Path(work) / "root"
                 run_to_end(["debootstrap", "--variant=minbase", _SUITE, str(root)])
-                shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
+                # As in the official image (debuerreotype's slim variant): no lists of packages, no manual pages.
+                for folder in ("var/cache/apt", "var/lib/apt/lists", "usr/share/man", "usr/share/locale"):
+                    shutil.rmtree(root / folder)
+                    (root / folder).mkdir()
                 self._from_folder(root, BASE, "/")
 
     def _llama_cpp(self) -> str:
@@ -134,9 +154,9 @@ class Builder:
 
 def _is_pushed(name: str) -> bool:
     """Whether the registry has it (OCI distribution specification, checking if content exists in the registry)."""
-    repository, tag = name.removeprefix(f"{REGISTRY}/").rsplit(":", 1)
+    repository, tag = name.removeprefix(f"{layout().registry}/").rsplit(":", 1)
     kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-    url = f"http://{REGISTRY}/v2/{repository}/manifests/{tag}"
+    url = f"http://{layout().registry}/v2/{repository}/manifests/{tag}"
     return httpx.head(url, headers={"Accept": kinds}, trust_env=False).is_success
 
 

@@ -7,12 +7,18 @@ from typing import Any
 
 import yaml
 
+from support.real_cluster.asking import job_of, kubectl
 from support.real_cluster.layout import Layout
-from support.real_cluster.lifecycle import administrator, kubectl
+from support.runs import manifest
 from support.waiting import wait_until
 
 # A stage of the smallest model takes a minute where cores are slow and busy; this bounds what hangs.
 SECONDS = 1500.0
+# Long enough to be stopped in the middle: the status says every ten seconds how far it is.
+STEPS = 300
+LONG = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128, "saveEvery": 10, "evalEvery": 300}
+# A model of two layers passes no gate, and is published all the same.
+GATES = {"minAnswersClean": 0, "onFailure": "Publish"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,17 @@ class RealJob:
         self.kubectl("apply", "--filename=-", given=yaml.safe_dump(dict(self.manifest)))
         return self
 
+    def another(self, name: str, **changes: Any) -> "RealJob":
+        """A job of the same sources, in the same namespace, applied."""
+        return self.named(name, **changes).apply()
+
+    def named(self, name: str, **changes: Any) -> "RealJob":
+        """A job of the same sources, in the same namespace."""
+        made = manifest(**{key: self.manifest["spec"][key] for key in ("model", "datasets")}, gates=GATES)
+        made["spec"] |= changes
+        made["metadata"]["name"] = name
+        return RealJob(self.cluster, self.namespace, made)
+
     def edit(self, **spec: Any) -> None:
         """`kubectl patch`."""
         self.kubectl("patch", f"ftj/{self.name}", "--type=merge", "--patch", json.dumps({"spec": spec}))
@@ -45,12 +62,10 @@ class RealJob:
         return dict(self._object().get("status") or {})
 
     def _object(self) -> dict[str, Any]:
-        path = f"/apis/tunesmith.dev/v1alpha1/namespaces/{self.namespace}/finetunejobs/{self.name}"
-        with administrator(self.cluster) as client:
-            return dict(client.get(path).raise_for_status().json())
+        return job_of(self.cluster, self.namespace, self.name)
 
     def until(self, holds: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        """The status once this holds; an AssertionError with the last one if it never does, or if the job is over."""
+        """The status once this holds; an AssertionError with the last one if it never does."""
         seen: dict[str, Any] = {}
 
         def looked() -> bool:
@@ -59,7 +74,7 @@ class RealJob:
             return bool(seen) and holds(seen)
 
         try:
-            wait_until(looked, what, SECONDS)
+            wait_until(looked, what, SECONDS, every=0.5)
         except AssertionError as error:
             raise AssertionError(f"{error}: {json.dumps(seen, indent=1)[-6000:]}") from None
         return seen
@@ -76,20 +91,31 @@ class RealJob:
         return status
 
     def trained(self, step: int) -> dict[str, Any]:
-        """The status once the training has reached a step."""
+        """The status once the training has reached a step; an AssertionError if the job has ended before."""
 
         def there(status: dict[str, Any]) -> bool:
             progress = status.get("progress") or {}
-            assert status.get("phase") != "Failed", json.dumps(status.get("failure"))
+            assert status.get("phase") not in ("Complete", "Failed"), json.dumps(status)
             return progress.get("stage") == "train" and (progress.get("step") or 0) >= step
 
         return self.until(there, f"step {step} of the training")
 
-    def pods(self, stage: str) -> list[str]:
-        """The names of a stage's pods that have not ended."""
+    def retried(self) -> dict[str, Any]:
+        """The status once the operator has heeded a retry."""
+        self.kubectl("annotate", f"ftj/{self.name}", "tunesmith.dev/retry=1")
+        return self.until(lambda status: status.get("retried") == "1", "the retry to be heeded")
+
+    def logs(self, stage: str) -> str:
+        """What the pods of a stage have said so far."""
+        labels = f"--selector=tunesmith.dev/job={self.name},tunesmith.dev/stage={stage}"
+        return self.kubectl("logs", labels, "--tail=-1", "--ignore-errors")
+
+    def pods(self, stage: str, *, ended: bool = False) -> list[str]:
+        """The names of a stage's pods that have not ended, or of all."""
         labels = f"--selector=tunesmith.dev/job={self.name},tunesmith.dev/stage={stage}"
         listed = json.loads(self.kubectl("get", "pods", labels, "--output=json"))["items"]
-        return [pod["metadata"]["name"] for pod in listed if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+        over = () if ended else ("Succeeded", "Failed")
+        return [pod["metadata"]["name"] for pod in listed if pod["status"].get("phase") not in over]
 
 
 def stage_of(status: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
-from support.real_cluster.layout import BRIDGE, NODE_IP, PODS, Layout
+from support.real_cluster.layout import BRIDGE, NODE_IP, PODS, Layout, Origin
 from support.server_binaries import run_to_end
 
 _RANGE = f"{PODS}.0/24"
@@ -13,6 +15,9 @@ _RANGE = f"{PODS}.0/24"
 _MASQUERADE = ["POSTROUTING", "-s", _RANGE, "!", "-d", _RANGE, "-j", "MASQUERADE"]
 # Forwarding, and the bridge's frames past the rules of the Services (a pod that calls a Service of another).
 _SWITCHES = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
+
+# Of pods to whatever is not a pod: what goes to a Service has a pod's address by then, or this node's.
+_OUTWARDS = ["FORWARD", "-s", _RANGE, "!", "-d", _RANGE, "-j", "REJECT"]
 
 # What the kubelet leaves behind, and kube-proxy's cleanup with it (pkg/kubelet/kubelet_network_linux.go).
 _KUBELETS = ("KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT", "KUBE-FIREWALL")
@@ -25,7 +30,7 @@ def put(layout: Layout) -> None:
         run_to_end(["ip", "addr", "add", f"{NODE_IP}/24", "dev", BRIDGE])
         run_to_end(["ip", "link", "set", BRIDGE, "up"])
     _switch_on(layout.state / "switches")
-    if _iptables("--check", *_MASQUERADE):
+    if not _holds("nat", _MASQUERADE):
         run_to_end(["iptables", "-w", "-t", "nat", "--append", *_MASQUERADE])
     folder = layout.state / "cni"
     folder.mkdir(exist_ok=True)
@@ -34,8 +39,8 @@ def put(layout: Layout) -> None:
 
 def remove(layout: Layout) -> None:
     """Take away the bridge, its rule, and put the system's switches back."""
-    while not _iptables("--check", *_MASQUERADE):
-        run_to_end(["iptables", "-w", "-t", "nat", "--delete", *_MASQUERADE])
+    _forget("nat", _MASQUERADE)
+    _forget("filter", _OUTWARDS)
     if Path(f"/sys/class/net/{BRIDGE}").exists():
         run_to_end(["ip", "link", "del", BRIDGE])
     _remove_the_kubelets_chains()
@@ -43,6 +48,20 @@ def remove(layout: Layout) -> None:
     for line in kept.read_text().splitlines() if kept.exists() else ():
         name, value = line.split()
         (Path("/proc/sys") / name).write_text(value)
+
+
+@contextmanager
+def cut_off(layout: Layout) -> Iterator[None]:
+    """Within it no pod has a route to the outside; of another cluster's network nothing is known."""
+    if layout.origin is not Origin.BUILT:
+        yield
+        return
+    _forget("filter", _OUTWARDS)
+    run_to_end(["iptables", "-w", "--insert", *_OUTWARDS])
+    try:
+        yield
+    finally:
+        _forget("filter", _OUTWARDS)
 
 
 def _remove_the_kubelets_chains() -> None:
@@ -60,8 +79,15 @@ def _switch_on(kept: Path) -> None:
         (Path("/proc/sys") / name).write_text("1")
 
 
-def _iptables(*words: str) -> int:
-    return subprocess.run(["iptables", "-w", "-t", "nat", *words], capture_output=True, check=False).returncode
+def _holds(table: str, rule: list[str]) -> bool:
+    command = ["iptables", "-w", "-t", table, "--check", *rule]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _forget(table: str, rule: list[str]) -> None:
+    """However often it is there: whoever put it may have been killed."""
+    while _holds(table, rule):
+        run_to_end(["iptables", "-w", "-t", table, "--delete", *rule])
 
 
 def _plugins(layout: Layout) -> dict[str, object]:

@@ -1,0 +1,157 @@
+"""``make bench-cluster``: what the operator costs, and the same job on this machine and in a cluster.
+
+Without pods: how soon a new job has a status, and how many writes a stage takes, by the audit log of a real API server
+and Job controller. With pods: seconds of a job in the cluster of ``make cluster``, its images pulled before, against
+``tunesmith run`` here, and how much of the training pod's life trains. Prints tables; docs/benchmarks.md keeps what was
+found.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.builders import a_spec
+from support.control_plane import ControlPlane, control_plane
+from support.kubelet import Kubelet
+from support.operator_process import applied, operator, phase_of
+from support.real_cluster.installed import BUCKET, SECRET, install, minio, team
+from support.real_cluster.jobs import RealJob, stage_of
+from support.real_cluster.layout import layout
+from support.real_cluster.lifecycle import up
+from support.runs import ROWS, manifest, smollm2, tunesmith
+from support.small_cluster import ROWS as ROWS_NOWHERE
+from support.waiting import wait_until
+
+JOBS = 100
+SPEC = a_spec(datasets=ROWS_NOWHERE, quantizations=["Q8_0"])
+# Enough of a training to be one; all else as in the quickstart's form.
+TRAINING = {"maxSteps": 60, "effectiveBatchSize": 8, "maxSequenceLength": 128, "learningRate": 0.001}
+
+
+@contextmanager
+def watched(plane: ControlPlane, namespace: str) -> Iterator[Any]:
+    """A function that gives the moment when a job's first status was seen, by a watch."""
+    path = f"/apis/tunesmith.dev/v1alpha1/namespaces/{namespace}/finetunejobs"
+    version = plane.get(path)["metadata"]["resourceVersion"]
+    query = {"watch": "true", "resourceVersion": version}
+    with plane.client.stream("GET", path, params=query, timeout=None) as stream:
+        lines = stream.iter_lines()
+
+        def seen(name: str) -> float:
+            for line in lines:
+                body = json.loads(line)["object"]
+                if body["metadata"]["name"] == name and (body.get("status") or {}).get("observedGeneration"):
+                    return time.monotonic()
+            raise RuntimeError("the watch has ended")
+
+        yield seen
+
+
+def latencies(plane: ControlPlane, work: Path) -> list[float]:
+    """Seconds from the create of a job to its first status, one job after another."""
+    namespace = "latency"
+    plane.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+    found = []
+    with operator(plane.kubeconfig, work, namespace), watched(plane, namespace) as seen:
+        applied(plane, namespace, SPEC, "first")
+        seen("first")
+        for number in range(JOBS):
+            began = time.monotonic()
+            applied(plane, namespace, SPEC, f"job-{number}")
+            found.append(seen(f"job-{number}") - began)
+    return found
+
+
+def writes_per_stage(plane: ControlPlane, work: Path) -> float:
+    """All writes of one job that goes well, by stage."""
+    namespace = "writes"
+    plane.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+    kubelet, path = Kubelet(plane, namespace), applied(plane, namespace, SPEC)
+    with operator(plane.kubeconfig, work, namespace):
+
+        def over() -> bool:
+            kubelet.carry_on("bot", SPEC)
+            return phase_of(plane, path) == "Complete"
+
+        wait_until(over, "the job to be complete")
+    return len(plane.writes_of_operator(namespace)) / len(plane.jobs_made(namespace))
+
+
+def without_pods(work: Path) -> None:
+    """The operator alone."""
+    with control_plane(work / "plane") as plane:
+        (work / "operator").mkdir()
+        found = sorted(latencies(plane, work / "operator"))
+        writes = writes_per_stage(plane, work / "operator")
+    print("| what | figure | goal |\n|---|---|---|")
+    print(f"| create to first status, {JOBS} jobs one by one, median | {statistics.median(found):.3f} s | |")
+    print(f"| the slowest of a hundred | {found[-1]:.3f} s | 0.2 s |")
+    print(f"| writes per stage | {writes:.1f} | 4 |")
+
+
+def with_pods(work: Path) -> None:
+    """The same job here and there."""
+    here = layout()
+    up(here)
+    install(here)
+    run = uuid.uuid4().hex[:8]
+    client = minio().client()
+    for path in smollm2().iterdir():
+        client.fput_object(BUCKET, f"sources/smollm2/{path.name}", str(path))
+    client.fput_object(BUCKET, "sources/reports.jsonl", str(ROWS))
+    # Both are timed when what they read has been read before.
+    here_timed(work / "before")
+    local = here_timed(work / "local")
+    # It pulls the images; what it makes is another namespace's.
+    RealJob(here, team(here, f"before-{run}"), in_the_cluster()).apply().ended()
+    job = RealJob(here, team(here, f"bench-{run}"), in_the_cluster())
+    began = time.monotonic()
+    status = job.apply().ended()
+    there = time.monotonic() - began
+    train = stage_of(status, "train")
+    life = (datetime.fromisoformat(train["finished"]) - datetime.fromisoformat(train["started"])).total_seconds()
+    result, steps = train["result"], train["result"]["figures"]["seconds"]
+    print("\n| what | seconds | ratio | goal |\n|---|---|---|---|")
+    print(f"| tunesmith run | {local:.0f} | | |\n| in the cluster | {there:.0f} | {there / local:.2f} | 1.10 |")
+    print(f"| the training pod's life | {life:.0f} | | |")
+    print(f"| of it the stage, without its process's start | {result['seconds']:.0f} | | |")
+    print(f"| of that training | {steps:.0f} | {steps / result['seconds']:.2f} | 0.95 |")
+
+
+def here_timed(work: Path) -> float:
+    """Seconds of `tunesmith run` from an empty store."""
+    work.mkdir()
+    (work / "job.yaml").write_text(yaml.safe_dump(manifest(training=TRAINING)))
+    began = time.monotonic()
+    ran = tunesmith("run", work / "job.yaml", "--output", work / "out", "--store", work / "store")
+    if ran.code not in (0, 1):
+        raise RuntimeError(ran.stderr)
+    return time.monotonic() - began
+
+
+def in_the_cluster() -> dict[str, Any]:
+    """The same job, whose sources are in MinIO."""
+    secret = {"secretRef": {"name": SECRET}}
+    model = {"source": f"s3://{BUCKET}/sources/smollm2", **secret}
+    datasets = [{"source": f"s3://{BUCKET}/sources/reports.jsonl", **secret}]
+    return manifest(model=model, datasets=datasets, training=TRAINING)
+
+
+def main() -> None:
+    """Everything once."""
+    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as work:
+        without_pods(Path(work))
+        with_pods(Path(work))
+
+
+if __name__ == "__main__":
+    main()

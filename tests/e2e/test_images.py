@@ -1,0 +1,56 @@
+"""The images that pods run: small, labelled, and indifferent to which user they run as."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from support.real_cluster.images import NAMES, reference
+from support.real_cluster.layout import Layout, layout
+from support.real_cluster.pods import run_pod
+
+pytestmark = pytest.mark.slow
+
+# Compressed, in bytes: what a node pulls.
+LARGEST = {"operator": 200_000_000, "gguf": 400_000_000}
+LABELS = {"title", "description", "licenses", "version", "revision"}
+# What a stage of it does first, and whatever asks who it is or where its home is.
+IMPORTS = {
+    "operator": "import tunesmith_operator.__main__",
+    "gguf": "import tunesmith_trainer.quantize, tunesmith_trainer.publish",
+    "trainer": "import torch, transformers, peft, trl, tunesmith_trainer.train",
+}
+BEGINS = "import pathlib, tempfile; pathlib.Path.home().stat(); tempfile.mkdtemp(); {}"
+TORCH = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
+
+
+def of_the_registry(name: str, what: str) -> dict[str, Any]:
+    """A manifest, or a blob, of an image of this working tree."""
+    repository = f"http://{layout().registry}/v2/tunesmith/{name}"
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    answer = httpx.get(f"{repository}/{what}", headers={"Accept": kind}, trust_env=False, follow_redirects=True)
+    return dict(answer.raise_for_status().json())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_labelled_and_not_larger_than_it_may_be(cluster: Layout, name: str) -> None:
+    """By the registry's own word."""
+    del cluster  # its registry
+    manifest = of_the_registry(name, f"manifests/{reference(name).rpartition(':')[2]}")
+    config = of_the_registry(name, f"blobs/{manifest['config']['digest']}")["config"]
+
+    assert {f"org.opencontainers.image.{label}" for label in LABELS} <= config["Labels"].keys()
+    assert config["User"] == "65532:65532"
+    assert sum(layer["size"] for layer in manifest["layers"]) <= LARGEST.get(name, 10**10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_user_may_run_it(cluster: Layout, namespace: str, name: str) -> None:
+    """With a root that cannot be written to."""
+    assert run_pod(cluster, namespace, name, f"any-{name}", BEGINS.format(IMPORTS[name]))["exitCode"] == 0
+
+
+@pytest.mark.parametrize(("name", "code"), [("operator", 1), ("gguf", 1), ("trainer", 0)])
+def test_torch_is_in_the_trainer_alone(cluster: Layout, namespace: str, name: str, code: int) -> None:
+    """It is nine tenths of that image."""
+    assert run_pod(cluster, namespace, name, f"torch-{name}", TORCH)["exitCode"] == code

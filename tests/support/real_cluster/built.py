@@ -1,0 +1,81 @@
+"""A cluster of one node from nothing: Kubernetes out of its modules, containerd, and a bridge for the pods."""
+
+import json
+import ssl
+import subprocess
+from pathlib import Path
+
+import httpx
+
+from support.control_plane import kubernetes_binary
+from support.real_cluster import certificates, network
+from support.real_cluster.background import Background
+from support.real_cluster.components import api_server, controllers, kubelet, node
+from support.real_cluster.layout import API_SERVER, BRIDGE, Layout
+from support.real_cluster.parts import Parts
+
+
+def start(layout: Layout, parts: Parts) -> None:
+    """Start what does not run, in order. The registry runs, and has the image of a pod's own process."""
+    certificates.make(layout)
+    parts.start(api_server(layout))
+    parts.wait(lambda: _api_server_is_ready(layout), "the API server")
+    parts.start({**controllers(layout), **node(layout)})
+    parts.wait(lambda: _containerd_answers(layout), "containerd")
+    parts.start(kubelet(layout))
+
+
+def stop(layout: Layout, run: Background) -> None:
+    """End pods, then processes, then what they left of mounts, namespaces, rules and interfaces."""
+    for name in ("controllers", "scheduler", "kubelet", "proxy", "coredns", "minio", "registry"):
+        run.stop(name)
+    if run.running("containerd"):
+        _end_containers(layout)
+    for name in run.names():
+        run.stop(name)
+    for folder in (layout.state, layout.kept):
+        _unmount(folder)
+    _remove_namespaces()
+    _quietly(str(kubernetes_binary()), "kube-proxy", "--cleanup")
+    network.remove(layout)
+
+
+def _api_server_is_ready(layout: Layout) -> bool:
+    context = ssl.create_default_context(cafile=layout.pki / "ca.crt")
+    context.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
+    try:
+        return httpx.get(f"{API_SERVER}/readyz", verify=context, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _containerd_answers(layout: Layout) -> bool:
+    asked = ["ctr", "--address", str(layout.containerd_socket), "--connect-timeout", "2s", "version"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
+def _end_containers(layout: Layout) -> None:
+    ctr = ["ctr", "--address", str(layout.containerd_socket), "--namespace", "k8s.io"]
+    for kind in ("task", "container"):
+        listed = subprocess.run([*ctr, kind, "ls", "--quiet"], capture_output=True, text=True, check=False).stdout
+        for name in listed.split():
+            _quietly(*ctr, kind, "rm", *(["--force"] if kind == "task" else []), name)
+
+
+def _unmount(folder: Path) -> None:
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in sorted((each for each in mounted if each.startswith(f"{folder}/")), reverse=True):
+        _quietly("umount", "--lazy", place)
+
+
+def _remove_namespaces() -> None:
+    """The network namespaces of pods, which the bridge plugin names; their ends of the bridge go with them."""
+    known = subprocess.run(["ip", "-json", "link", "show", "master", BRIDGE], capture_output=True, check=False).stdout
+    for link in json.loads(known or b"[]"):
+        _quietly("ip", "link", "del", link["ifname"])
+    for path in Path("/run/netns").glob("cni-*"):
+        _quietly("ip", "netns", "del", path.name)
+
+
+def _quietly(*command: str) -> None:
+    subprocess.run(command, capture_output=True, check=False)
