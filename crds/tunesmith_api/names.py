@@ -8,3 +8,5 @@ RETRY_ANNOTATION = f"{DOMAIN}/retry"
 CONTAINER = "stage"
 # Set in a stage's pod: the folder that has one folder for each claim of the job.
 CLAIMS_VARIABLE = "TUNESMITH_CLAIMS"
+# And the file with authorities to trust beside the public ones.
+AUTHORITIES_VARIABLE = "TUNESMITH_AUTHORITIES"

@@ -110,7 +110,8 @@ class StageStatus(Recorded):
     state: StageState = StageState.WAITING
     """Where it stands."""
     turn: Annotated[int, Field(ge=0)] = 0
-    """How often it was begun anew: by a retry, with more memory, to replace what it made, or to publish other files."""
+    """How often it was begun anew: by a retry, with more memory, after an outage of the store, to replace what it made,
+    or to publish other files."""
     replace: bool = False
     """Whether it is to make its artifacts anew though they are in the store, since they were found damaged."""
     message: Sentence = ""
@@ -119,6 +120,8 @@ class StageStatus(Recorded):
     """When its last attempt began."""
     finished: datetime | None = None
     """When it ended."""
+    away_since: datetime | None = None
+    """Since when its store does not answer, while it is tried again."""
     running_since: datetime | None = None
     """Since when its pod holds a GPU; unset while none does."""
     counted_until: datetime | None = None

@@ -1,16 +1,18 @@
 """From a stage and its record to the batch/v1 Job that runs it, sized by the plan's own estimates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.keys import canonical_json
 from tunesmith_api.needs import GIBIBYTE, grace_seconds, memory_bytes, scratch_bytes
 from tunesmith_api.plan import PlannedStage
-from tunesmith_api.stages import ProgressEndpoint, Stage
+from tunesmith_api.stages import ProgressEndpoint, Stage, StageRequest
 from tunesmith_api.status import StageStatus
 from tunesmith_operator.asking import request_of
 from tunesmith_operator.course import Course
+from tunesmith_operator.deadline import seconds_left
+from tunesmith_operator.names import digest_of
 from tunesmith_operator.placing import claims, placed, secret_names, with_gpu
 from tunesmith_operator.pod import JobIdentity, StagePlace, pod_template, stage_job
 from tunesmith_operator.settings import OperatorSettings
@@ -20,6 +22,9 @@ from tunesmith_operator.world import World
 # Before its sources are resolved nothing is known of a job: room for the packages' own needs and a small model; what a
 # larger one needs is said in spec.stages, or for all jobs in the operator's placement.
 _UNKNOWN_SCRATCH, _UNKNOWN_MEMORY, _UNKNOWN_GRACE = 20 * GIBIBYTE, 2 * GIBIBYTE, 30
+
+# What the manifest alone says of a pod, whatever its operator adds.
+_NOTHING = OperatorSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +38,9 @@ class Builder:
         """The Job that is wanted now; ValueError where no store is named anywhere."""
         request = request_of(world, course, stage, status, self.settings)
         request = request.model_copy(update={"progress": self.progress})
-        identity = _identity(world, course, stage, status)
+        identity = replace(_identity(world, course, stage, status), place=_asked(world, stage, request))
         template = pod_template(request, identity, self._place(world, course, stage), self.settings)
-        return stage_job(template, identity, world.spec.backoff_limit)
+        return stage_job(template, identity, world.spec.backoff_limit, seconds_left(world))
 
     def _place(self, world: World, course: Course, stage: PlannedStage) -> StagePlace:
         spec, name = world.spec, stage.stage
@@ -56,6 +61,10 @@ class Builder:
             memory_bytes=memory,
             grace_seconds=grace,
         )
+
+
+def _asked(world: World, stage: PlannedStage, request: StageRequest) -> str:
+    return digest_of([placed(stage.stage, world.spec, _NOTHING), request.execution])
 
 
 def _identity(world: World, course: Course, stage: PlannedStage, status: StageStatus) -> JobIdentity:

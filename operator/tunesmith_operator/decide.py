@@ -13,12 +13,18 @@ from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, StageState
 from tunesmith_operator.course import Course
+from tunesmith_operator.deadline import deadline
+from tunesmith_operator.explaining import next_look
 from tunesmith_operator.fold import Folded, Rules, done, fold
-from tunesmith_operator.outcome import Outcome, deadline, outcome_of, refused
+from tunesmith_operator.giving_up import patience_ends
+from tunesmith_operator.names import TEMPLATE_ANNOTATION
+from tunesmith_operator.outage import next_try
+from tunesmith_operator.outcome import Outcome, outcome_of, refused
 from tunesmith_operator.progressing import next_write
+from tunesmith_operator.ranking import LOOK_EVERY, steps_back
 from tunesmith_operator.refusing import refusal
 from tunesmith_operator.storing import recorded_store
-from tunesmith_operator.waiting import patience_ends
+from tunesmith_operator.waiting import overdue
 from tunesmith_operator.world import JobState, StageJob, World
 
 
@@ -87,7 +93,7 @@ def _creations(world: World, folded: Folded, rules: Rules) -> Iterator[CreateJob
     free = rules.settings.quantizations_at_once - _quantizing(world, course)
     for stage in course.startable(ended, taken):
         status = folded.stage(stage.name)
-        if status.state is not StageState.WAITING:
+        if status.state is not StageState.WAITING or steps_back(world, stage.stage):
             continue
         if stage.stage is Stage.QUANTIZE:
             free -= 1
@@ -134,7 +140,10 @@ def _to_go(
     if written is not None and written.state is StageState.FAILED:
         return not job.ended
     status = written or folded.stage(stage.name)
-    return job.idle and job.template != rules.template(world, folded.course, stage, status)
+    return job.idle and (
+        steps_back(world, stage.stage)
+        or job.template != rules.marks(world, folded.course, stage, status)[TEMPLATE_ANNOTATION]
+    )
 
 
 def _begun(job: StageJob) -> bool:
@@ -152,7 +161,11 @@ def _again(world: World, outcome: Outcome, rules: Rules) -> datetime | None:
     """The next moment at which time alone changes the decision."""
     status, lives = outcome.status, world.spec.ttl_seconds_after_finished
     moments = [deadline(world, status), next_write(world, status)] if status.finished is None else []
-    moments += [patience_ends(job, rules.settings.image_patience) for job in world.own_jobs if not job.ended]
+    moments += [next_try(world, status), next_look(world)]
+    moments += [world.now + LOOK_EVERY] if world.outranked_by and status.finished is None else []
+    live = [job for job in world.own_jobs if not job.ended]
+    moments += [patience_ends(job, rules.settings.image_patience) for job in live]
+    moments += [overdue(pod) for job in live for pod in job.pods]
     if status.finished is not None and world.own_jobs:
         moments.append(status.finished + rules.settings.keep_jobs)
     if status.finished is not None and lives is not None:

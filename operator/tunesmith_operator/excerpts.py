@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith_api.names import CONTAINER, JOB_LABEL, RETRY_ANNOTATION, STAGE_LABEL
 from tunesmith_api.status import RecordedKeys
-from tunesmith_operator.names import KEYS_ANNOTATION, TEMPLATE_ANNOTATION, TURN_ANNOTATION
+from tunesmith_operator.names import KEYS_ANNOTATION, PLACE_ANNOTATION, TEMPLATE_ANNOTATION, TURN_ANNOTATION
 from tunesmith_operator.world import Ended, JobState, StageJob, StagePod
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -25,6 +25,7 @@ class Excerpt:
     generation: int
     retry: str
     deleting: bool
+    priority: int
     spec: bytes
     status: bytes
 
@@ -40,6 +41,7 @@ def excerpt_of(body: Mapping[str, Any]) -> Excerpt:
         generation=int(meta.get("generation", 1)),
         retry=(meta.get("annotations") or {}).get(RETRY_ANNOTATION, ""),
         deleting="deletionTimestamp" in meta,
+        priority=int((body.get("spec") or {}).get("priority") or 0),
         spec=json.dumps(body.get("spec") or {}).encode(),
         status=json.dumps(body.get("status") or {}).encode(),
     )
@@ -67,6 +69,7 @@ def stage_job_of(body: Mapping[str, Any]) -> StageJob:
         owner=_controller(meta.get("ownerReferences") or ()),
         stage=(meta.get("labels") or {}).get(STAGE_LABEL, ""),
         template=notes.get(TEMPLATE_ANNOTATION, ""),
+        place=notes.get(PLACE_ANNOTATION, ""),
         turn=int(notes.get(TURN_ANNOTATION, "0")),
         keys=_keys(notes.get(KEYS_ANNOTATION)),
         created=_time(meta.get("creationTimestamp")) or _EPOCH,
@@ -98,6 +101,8 @@ def pod_of(body: Mapping[str, Any]) -> StagePod:
         disrupted=disrupted.get("reason", "") if disrupted.get("status") == "True" else "",
         ended=None if not ended else _ended(ended),
         started=_time((running or ended or {}).get("startedAt")),
+        refusal=(status["reason"], status.get("message", "")) if status.get("reason") else None,
+        gone_by=_time(meta.get("deletionTimestamp")),
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
+from tunesmith_operator.giving_up import EVICTED
 from tunesmith_operator.world import Ended, StageJob, StagePod
 
 # Killed by SIGKILL (128 + 9): under a memory limit most likely the kernel, where the kubelet does not say so itself
@@ -47,11 +48,22 @@ def _seen(job: StageJob, newest: StagePod | None, stage: Stage) -> StageFailure:
     if newest is None:
         message = f"{stage} failed ({job.reason}: {job.message}), and its pod is gone"
         return StageFailure(FailureClass.INTERNAL, message, "Retry; if it repeats, look at the namespace's events.")
+    if newest.refusal is not None and not newest.disrupted:
+        return _by_its_node(newest.refusal, stage)
     if newest.ended is None:
         return StageFailure(
             FailureClass.EVICTED, f"the pod of {stage} was taken away: {newest.disrupted or job.message}"
         )
     return _ended(newest.ended, stage)
+
+
+def _by_its_node(refusal: tuple[str, str], stage: Stage) -> StageFailure:
+    """What the kubelet says of the pod as a whole: without a disruption it is evicted for its own use of the disk."""
+    reason, said = refusal
+    if reason == EVICTED:
+        hint = f"Give it more: spec.stages, name: {stage}, resources.limits.ephemeral-storage."
+        return StageFailure(FailureClass.DISK_FULL, f"{stage} used more of its node's disk than it may: {said}", hint)
+    return StageFailure(FailureClass.UNSCHEDULABLE, f"a node refused the pod of {stage} ({reason}): {said}")
 
 
 def _ended(ended: Ended, stage: Stage) -> StageFailure:

@@ -13,17 +13,18 @@ from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.resolved import whole
 from tunesmith_api.schedule import maker
-from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
+from tunesmith_api.stages import Stage, StageResult, failure_of
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 from tunesmith_operator.course import Course, course_of
-from tunesmith_operator.failure_of_job import failure_of_job, result_of
-from tunesmith_operator.names import TEMPLATE_ANNOTATION
+from tunesmith_operator.ending import anew, complete, failed, has_more, keys_of, with_failure, without_job
+from tunesmith_operator.giving_up import Patience, given_up
+from tunesmith_operator.names import PLACE_ANNOTATION
+from tunesmith_operator.ranking import with_rank
 from tunesmith_operator.settings import OperatorSettings
-from tunesmith_operator.waiting import hopeless, waiting_for
+from tunesmith_operator.waiting import waiting_for
 from tunesmith_operator.world import JobState, StageJob, World
 
 RESOLVED, PRESENT = "resolved", "present"
-_MEMORY = (FailureClass.OUT_OF_MEMORY, FailureClass.OUT_OF_MEMORY_GPU)
 # Which stages prepare may find done (contract 5): the others have something to do even then.
 _SKIPPED = (Stage.TRAIN, Stage.CONVERT, Stage.IMATRIX, Stage.BASELINE)
 
@@ -37,9 +38,9 @@ class Rules:
     settings: OperatorSettings
     job: JobOf
 
-    def template(self, world: World, course: Course, stage: PlannedStage, status: StageStatus) -> str:
-        """The digest of the template that is wanted now."""
-        return str(self.job(world, course, stage, status)["metadata"]["annotations"][TEMPLATE_ANNOTATION])
+    def marks(self, world: World, course: Course, stage: PlannedStage, status: StageStatus) -> dict[str, str]:
+        """The annotations of the Job that is wanted now, among them the digest of its template."""
+        return dict(self.job(world, course, stage, status)["metadata"]["annotations"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +98,26 @@ def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, kno
     if known.state is StageState.DONE:
         return _with_keys(known, course, planned)
     if job is None or job.turn < known.turn:
-        return _refused(world, planned, _without_job(known), course.job_name_of(planned))
+        waits = _refused(world, planned, without_job(known), course.job_name_of(planned))
+        return with_rank(world, planned.stage, waits)
     if job.state is JobState.COMPLETE and known.state is not StageState.FAILED:
-        return _complete(job, planned, known)
+        return complete(job, planned, known)
     if known.state is StageState.FAILED or job.state is JobState.FAILED:
-        edited = world.status.observed_generation != world.generation
-        anew = edited and job.template != rules.template(world, course, planned, known)
-        return _failed(planned, known, job, changed=anew)
-    return _without_job(known) if job.deleting else _under_way(world, rules, planned, known, job)
+        if has_more(job, planned, known, rules.marks(world, course, planned, known)[PLACE_ANNOTATION]):
+            return anew(known.model_copy(update={"turn": job.turn}))
+        return failed(world, rules.settings, planned, known, job)
+    return without_job(known) if job.deleting else _under_way(world, rules, planned, known, job)
 
 
 def _under_way(world: World, rules: Rules, planned: PlannedStage, known: StageStatus, job: StageJob) -> StageStatus:
     """Running, or waiting for something, or given up where that will not come."""
-    given_up = hopeless(job, planned.stage, world.now, rules.settings.image_patience)
-    if given_up is not None:
-        return _with_failure(known, planned, given_up, job)
-    message = waiting_for(job)
+    patience = Patience(rules.settings.image_patience, world.spec.backoff_limit)
+    failure = given_up(job, planned.stage, world.now, patience, world.warnings)
+    if failure is not None:
+        return with_failure(known, planned, failure, job)
+    message = waiting_for(job, world.now, world.warnings)
     state = StageState.WAITING if message else StageState.RUNNING
-    update = {"state": state, "message": message, "started": job.started or job.created, "keys": _keys(planned)}
+    update = {"state": state, "message": message, "started": job.started or job.created, "keys": keys_of(planned)}
     return known.model_copy(update=update)
 
 
@@ -123,13 +126,6 @@ def _with_keys(done: StageStatus, course: Course, planned: PlannedStage) -> Stag
     if done.keys is not None or course.resolved is None:
         return done
     return done.model_copy(update={"keys": planned.recorded_keys()})
-
-
-def _without_job(known: StageStatus) -> StageStatus:
-    """A stage that had a Job and has none any more waits for another."""
-    if known.state is StageState.RUNNING:
-        return known.model_copy(update={"state": StageState.WAITING, "message": ""})
-    return known
 
 
 def _taken(world: World, name: str) -> str:
@@ -150,38 +146,6 @@ def _refused(world: World, planned: PlannedStage, known: StageStatus, name: str)
     failure = failure_of(StageFailure(FailureClass.SPEC_INVALID, message))
     result = StageResult(stage=planned.stage, name=planned.variant, failure=failure)
     return known.model_copy(update={"state": StageState.FAILED, "message": message, "result": result})
-
-
-def _complete(job: StageJob, planned: PlannedStage, known: StageStatus) -> StageStatus:
-    """Done if its result can be read; else the Job is made again, and the stage answers from its artifact."""
-    result = result_of(job.pods)
-    if result is None or result.failure is not None:
-        return _without_job(known)
-    done = {"state": StageState.DONE, "message": "", "result": result, "keys": _keys(planned)}
-    return known.model_copy(update=done | {"started": job.started, "finished": job.finished})
-
-
-def _failed(planned: PlannedStage, known: StageStatus, job: StageJob, *, changed: bool) -> StageStatus:
-    """Failed, or begun anew where memory ran out and the manifest was changed in what the pod is made from.
-
-    Half the batch is tried by the training itself, in the pod that it has.
-    """
-    failure = failure_of_job(job, planned.stage) if known.result is None else known.result.failure
-    assert failure is not None  # noqa: S101  # what has failed says why
-    if failure.failure in _MEMORY and changed:
-        return _anew(known.model_copy(update={"turn": job.turn}))
-    return known if known.state is StageState.FAILED else _with_failure(known, planned, failure, job)
-
-
-def _with_failure(known: StageStatus, planned: PlannedStage, failure: Failure, job: StageJob) -> StageStatus:
-    result = StageResult(stage=planned.stage, name=planned.variant, failure=failure)
-    update = {"state": StageState.FAILED, "message": failure.message, "result": result, "keys": _keys(planned)}
-    return known.model_copy(update=update | {"started": job.started or job.created, "finished": job.finished})
-
-
-def _keys(planned: PlannedStage) -> object:
-    """prepare's keys are known with its result, and then from the plan."""
-    return None if planned.stage is Stage.PREPARE else planned.recorded_keys()
 
 
 def _present(course: Course, stages: dict[str, StageStatus], world: World) -> dict[str, StageStatus]:
@@ -208,10 +172,10 @@ def _mended(course: Course, stages: dict[str, StageStatus]) -> dict[str, StageSt
         if source is None:
             continue
         if not source.replace:
-            mended[source.name] = _anew(source, replace=True)
+            mended[source.name] = anew(source, replace=True)
             _look_again(mended)
         if source.name != name:
-            mended[name] = _anew(stage)
+            mended[name] = anew(stage)
     return mended
 
 
@@ -230,17 +194,13 @@ def _look_again(stages: dict[str, StageStatus]) -> None:
     """publish names digests of what is made anew."""
     published = stages.get(Stage.PUBLISH)
     if published is not None and published.state is StageState.DONE:
-        stages[Stage.PUBLISH] = _anew(published)
+        stages[Stage.PUBLISH] = anew(published)
 
 
 def _again(stage: StageStatus) -> StageStatus:
-    """A person's retry: the failed stages once more."""
-    return _anew(stage) if stage.state is StageState.FAILED else stage
-
-
-def _anew(stage: StageStatus, *, replace: bool = False) -> StageStatus:
-    update = {"turn": stage.turn + 1, "state": StageState.WAITING, "result": None, "message": ""}
-    return stage.model_copy(update=update | {"replace": replace or stage.replace, "finished": None})
+    """A person's retry: the failed stages once more, and at once those that wait for the store."""
+    waits = stage.state is StageState.WAITING and stage.away_since is not None
+    return anew(stage) if waits or stage.state is StageState.FAILED else stage
 
 
 def _pinned(world: World, status: JobStatus) -> JobStatus:

@@ -52,9 +52,10 @@ class Kube:
             async for body in self.list_all(each, label):
                 yield body
 
-    async def list_all(self, path: str, label: str = "") -> AsyncIterator[dict[str, Any]]:
-        """All objects of a kind, a page at a time."""
-        query = {"limit": str(PAGE)} | ({"labelSelector": label} if label else {})
+    async def list_all(self, path: str, label: str = "", fields: str = "") -> AsyncIterator[dict[str, Any]]:
+        """All objects of a kind that a label and a field selector let through, a page at a time."""
+        selectors = {"labelSelector": label, "fieldSelector": fields}
+        query = {"limit": str(PAGE)} | {name: value for name, value in selectors.items() if value}
         while True:
             page = await self._request("GET", path, query=query)
             for item in page["items"]:
@@ -74,7 +75,12 @@ class Kube:
 
     async def create_event(self, namespace: str, event: Body) -> None:
         """Tell what has happened."""
-        await self._request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=event)
+        await self._request("POST", _events_of(namespace), body=event)
+
+    async def events_of(self, namespace: str, uid: str) -> AsyncIterator[dict[str, Any]]:
+        """What has been told of an object."""
+        async for event in self.list_all(_events_of(namespace), fields=f"regarding.uid={uid}"):
+            yield event
 
     async def delete_job(self, namespace: str, name: str, uid: str, version: int) -> None:
         """Delete this Job as it was seen; its pods first, so that the name is free when they are gone.
@@ -133,6 +139,10 @@ def _told(status: int, body: str | bytes | None) -> Exception:
     if status in known:
         return known[status](message)
     return Refused(status, message or f"the API server answered {status}")
+
+
+def _events_of(namespace: str) -> str:
+    return f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
 
 
 def _jobs_of(namespace: str) -> str:

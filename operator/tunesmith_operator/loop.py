@@ -2,19 +2,24 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import ValidationError
 
+from tunesmith_api.stages import JobReference
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.cache import Cache, Key
-from tunesmith_operator.decide import Action, CreateJob, Decision, DeleteJob, decide
+from tunesmith_operator.decide import Action, CreateJob, DeleteJob, decide
+from tunesmith_operator.excerpts import Excerpt
+from tunesmith_operator.explaining import Explained
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.kube import Absent, Conflict, Kube, Refused
-from tunesmith_operator.notices import event_of, notices
+from tunesmith_operator.notices import Notice, event_of, notices
+from tunesmith_operator.outcome import unreadable
+from tunesmith_operator.ranking import outranked_by
 from tunesmith_operator.turns import Turns
 from tunesmith_operator.world import World
 
@@ -36,6 +41,7 @@ class Operator:
     kube: Kube
     rules: Rules
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    explained: Explained = field(default_factory=Explained)
 
     async def work(self) -> None:
         """Make passes until cancelled; an error of one job is its own, and its pass is made again."""
@@ -51,10 +57,18 @@ class Operator:
 
     async def reconcile(self, key: Key) -> None:
         """One pass: safe at any moment, twice, and after a crash at any line of it."""
-        world = self._seen(key)
-        if world is None:
+        seen = self.cache.objects.get(key)
+        if seen is None:
+            self.explained.forget(key)
             return
-        version = self.cache.objects[key].version
+        about = JobReference(name=seen.name, namespace=seen.namespace, uid=seen.uid)
+        try:
+            world = self.cache.world(key, self.clock())
+        except ValidationError as error:
+            await self._refuse(seen, about, error)
+            return
+        above = outranked_by(seen.priority, self.cache.rivals(key), self.rules.settings.gpu_resource)
+        world = replace(world, outranked_by=above, warnings=await self.explained.warnings(world, self.kube))
         decision = decide(world, self.rules)
         refused: dict[str, tuple[bool, str]] = {}
         for action in decision.actions:
@@ -64,15 +78,18 @@ class Operator:
         if refused:
             decision = decide(replace(world, refused=refused), self.rules)
             self.turns.add_at(key, self.clock() + _AGAIN, self.clock())
-        await self._write(key, world, version, decision)
+        if decision.again is not None:
+            self.turns.add_at(key, decision.again, self.clock())
+        await self._write(about, seen.version, world.status, decision.status)
 
-    def _seen(self, key: Key) -> World | None:
+    async def _refuse(self, seen: Excerpt, about: JobReference, error: ValidationError) -> None:
+        """Say that a spec cannot be read; a status that cannot, another version has written: it is left alone."""
+        log.error("%s/%s cannot be read: %s", seen.namespace, seen.name, error)
         try:
-            return self.cache.world(key, self.clock())
-        except ValidationError as error:
-            # The API server keeps such objects out; one that another version has written is left alone.
-            log.error("%s/%s cannot be read: %s", *key, error)  # noqa: TRY400  # its sentence says all
-            return None
+            before = JobStatus.model_validate_json(seen.status)
+        except ValidationError:
+            return
+        await self._write(about, seen.version, before, unreadable(before, error, seen.generation, self.clock()))
 
     async def _act(self, world: World, action: Action) -> tuple[bool, str] | None:
         """Do it; what the API server said against a Job, None where it said nothing.
@@ -93,31 +110,29 @@ class Operator:
             return error.status not in _NEVER, error.message
         return None
 
-    async def _write(self, key: Key, world: World, version: int, decision: Decision) -> None:
-        if decision.again is not None:
-            self.turns.add_at(key, decision.again, self.clock())
-        if decision.status == world.status:
+    async def _write(self, about: JobReference, version: int, before: JobStatus, status: JobStatus) -> None:
+        if status == before:
             return
-        body = status_body(decision.status, world.status)
+        key, body = (about.namespace, about.name), status_body(status, before)
         try:
             # The event of this write is no news to the cache, and what follows from it is the next pass's; of one that
             # has changed nothing, nothing follows.
             if self.cache.see_object(await self.kube.write_status(*key, version, body)) is not None:
                 self.turns.add(key)
-            await self._tell(world, decision.status)
+            for notice in notices(before, status):
+                await self._tell(about, notice)
         except Absent:
             self.cache.lose_object(key)
         except Conflict:
             # Whoever has changed it has caused an event, which gives this job another turn.
             log.info("%s/%s: the status has changed meanwhile", *key)
 
-    async def _tell(self, world: World, status: JobStatus) -> None:
+    async def _tell(self, about: JobReference, notice: Notice) -> None:
         """Events are a courtesy: what is not told this time is not told, and stands in the status all the same."""
-        for notice in notices(world.status, status):
-            try:
-                await self.kube.create_event(world.namespace, event_of(world, notice, self.clock()))
-            except (Absent, Refused) as error:
-                log.info("%s/%s: an event is refused: %s", world.namespace, world.name, error)
+        try:
+            await self.kube.create_event(about.namespace, event_of(about, notice, self.clock()))
+        except (Absent, Refused) as error:
+            log.info("%s/%s: an event is refused: %s", about.namespace, about.name, error)
 
 
 def status_body(status: JobStatus, before: JobStatus) -> dict[str, Any]:

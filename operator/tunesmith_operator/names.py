@@ -10,6 +10,7 @@ from tunesmith_api.stages import Stage
 CONTROLLER = f"{DOMAIN}/operator"
 KEYS_ANNOTATION = f"{DOMAIN}/keys"
 TEMPLATE_ANNOTATION = f"{DOMAIN}/template"
+PLACE_ANNOTATION = f"{DOMAIN}/place"
 TURN_ANNOTATION = f"{DOMAIN}/turn"
 REQUEST_ANNOTATION = f"{DOMAIN}/request"
 # Of pods' tokens for the operator. The API server takes tokens for its own audiences only: this one opens nothing else.
@@ -37,6 +38,6 @@ def sources_key(spec: JobSpec) -> str:
     return hashlib.sha256(canonical_json(sources)).hexdigest()
 
 
-def template_digest(template: object) -> str:
-    """The hash that says whether a Job was made from this template; never of the live one, which others change."""
+def digest_of(template: object) -> str:
+    """The hash that says whether a Job was made from this; never of the live object, which others change."""
     return hashlib.sha256(canonical_json(template)).hexdigest()

@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Any
 
 from tunesmith_api.spec import API_VERSION, KIND
+from tunesmith_api.stages import JobReference
 from tunesmith_api.status import JobStatus, Phase, StageState
 from tunesmith_operator.names import CONTROLLER
 from tunesmith_operator.waiting import ORDINARY
-from tunesmith_operator.world import World
 
 # The API server takes 1,024 bytes of a note (k8s.io/kubernetes, pkg/apis/core/validation, NoteLengthLimit).
 _NOTE_BYTES = 1024
@@ -76,16 +76,16 @@ def _of_stages(before: JobStatus, after: JobStatus) -> Iterator[Notice]:
             yield Notice(NoticeType.WARNING, "Waiting", f"{stage.name}: {stage.message}")
 
 
-def event_of(world: World, notice: Notice, now: datetime) -> dict[str, Any]:
+def event_of(of: JobReference, notice: Notice, now: datetime) -> dict[str, Any]:
     """The event about a FineTuneJob (k8s.io/api/events/v1)."""
-    told = json.dumps([world.uid, notice.reason, notice.note, now.isoformat()])
+    told = json.dumps([of.uid, notice.reason, notice.note, now.isoformat()])
     # As Kubernetes' own recorders name them: by the object, and something that is another each time.
-    name = f"{world.name}.{hashlib.sha256(told.encode()).hexdigest()[:16]}"
-    job = {"apiVersion": API_VERSION, "kind": KIND, "name": world.name, "namespace": world.namespace, "uid": world.uid}
+    name = f"{of.name}.{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    job = {"apiVersion": API_VERSION, "kind": KIND, **of.to_json_dict()}
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": name, "namespace": world.namespace},
+        "metadata": {"name": name, "namespace": of.namespace},
         "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "reportingController": CONTROLLER,
         "reportingInstance": CONTROLLER,

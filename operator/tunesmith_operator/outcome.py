@@ -1,12 +1,17 @@
 """Where a job stands as a whole, from the record of its stages: going on, stopping, suspended, complete or failed."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+
+from pydantic import ValidationError
 
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.fields import spell
 from tunesmith_api.stages import Failure, Stage, failure_of
 from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
 from tunesmith_operator.conditions import Standing, conditions_of
+from tunesmith_operator.deadline import deadline
+from tunesmith_operator.ending import MEMORY
 from tunesmith_operator.fold import Folded
 from tunesmith_operator.made import artifacts_of, summary_of
 from tunesmith_operator.progressing import with_progress
@@ -30,12 +35,22 @@ def refused(world: World, failure: Failure) -> JobStatus:
     return _standing(world, world.status, Phase.FAILED, failure)
 
 
+def unreadable(status: JobStatus, error: ValidationError, generation: int, now: datetime) -> JobStatus:
+    """The status of a job whose spec the API server took and the operator does not understand."""
+    first, others = error.errors(include_url=False)[0], error.error_count() - 1
+    place = spell(("spec", *first["loc"]))
+    more = f", and {others} more" if others else ""
+    failure = failure_of(StageFailure(FailureClass.SPEC_INVALID, f"{place}: {first['msg']}{more}"))
+    standing = Standing(Phase.FAILED, failure.failure.value, failure.message, generation, _second(now))
+    return _stood(status, standing, failure)
+
+
 def outcome_of(world: World, folded: Folded) -> Outcome:
     """The job's status after all that was folded."""
     status = _clocked(world, folded.status)
     live = any(not job.ended for job in world.own_jobs)
     late = _late(world, status)
-    failure = late or _failed_stage(status.stages) or _failed_gates(status.stages)
+    failure = late or _failed_stage(world.name, status.stages) or _failed_gates(status.stages)
     done = all(stage.state is StageState.DONE for stage in status.stages) and folded.course.resolved is not None
     suspended = world.spec.suspend and not done and failure is None
     phase = _phase(status, (live, done, suspended), failure)
@@ -48,29 +63,24 @@ def outcome_of(world: World, folded: Folded) -> Outcome:
 
 def _standing(world: World, status: JobStatus, phase: Phase, failure: Failure | None) -> JobStatus:
     """The status with what follows from the phase."""
-    now = _second(world.now)
     suspending = world.spec.suspend and phase is Phase.RUNNING
     message = _SUSPENDING if suspending and failure is None else _message(status, phase, failure)
-    standing = Standing(phase, _reason(phase, failure), message, world.generation, now)
-    finished = phase in (Phase.COMPLETE, Phase.FAILED)
+    standing = Standing(phase, _reason(phase, failure), message, world.generation, _second(world.now))
+    return _stood(status, standing, failure)
+
+
+def _stood(status: JobStatus, standing: Standing, failure: Failure | None) -> JobStatus:
+    finished = standing.phase in (Phase.COMPLETE, Phase.FAILED)
     return status.model_copy(
         update={
-            "observed_generation": world.generation,
-            "phase": phase,
-            "message": message,
+            "observed_generation": standing.generation,
+            "phase": standing.phase,
+            "message": standing.message,
             "failure": failure,
-            "finished": (status.finished or now) if finished else None,
+            "finished": (status.finished or standing.now) if finished else None,
             "conditions": conditions_of(standing, status.conditions),
         }
     )
-
-
-def deadline(world: World, status: JobStatus) -> datetime | None:
-    """When spec.activeDeadlineSeconds is over, None where it is unset or the clock stands still."""
-    limit = world.spec.active_deadline_seconds
-    if limit is None or status.started is None or status.suspended_since is not None:
-        return None
-    return status.started + timedelta(seconds=limit + status.suspended_seconds)
 
 
 def _clocked(world: World, status: JobStatus) -> JobStatus:
@@ -99,10 +109,13 @@ def _late(world: World, status: JobStatus) -> Failure | None:
     return failure_of(StageFailure(FailureClass.DEADLINE, message))
 
 
-def _failed_stage(stages: tuple[StageStatus, ...]) -> Failure | None:
+def _failed_stage(name: str, stages: tuple[StageStatus, ...]) -> Failure | None:
     """Of several the one that failed first in the plan: what follows may have failed of it."""
     failures = (stage.result.failure for stage in stages if stage.state is StageState.FAILED and stage.result)
-    return next(iter(failures), None)
+    first = next(iter(failures), None)
+    if first is None or first.failure in MEMORY:
+        return first
+    return first.model_copy(update={"hint": f"{first.hint} Then ask for it again: tunesmith retry {name}.".lstrip()})
 
 
 def _failed_gates(stages: tuple[StageStatus, ...]) -> Failure | None:

@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_api.failures import FAILURES, FailureClass
-from tunesmith_api.names import CLAIMS_VARIABLE, CONTAINER, JOB_LABEL, STAGE_LABEL
+from tunesmith_api.names import AUTHORITIES_VARIABLE, CLAIMS_VARIABLE, CONTAINER, JOB_LABEL, STAGE_LABEL
 from tunesmith_api.stages import Stage, StageRequest
 from tunesmith_operator.names import (
     AUDIENCE,
     KEYS_ANNOTATION,
+    PLACE_ANNOTATION,
     REQUEST_ANNOTATION,
     TEMPLATE_ANNOTATION,
     TURN_ANNOTATION,
-    template_digest,
+    digest_of,
 )
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.tries import FINAL
@@ -40,7 +41,10 @@ class StagePlace:
 
 @dataclass(frozen=True, slots=True)
 class JobIdentity:
-    """Whose Job it is and which: the object's name and UID, the stage's name in the plan, keys as JSON, turn."""
+    """Whose Job it is and which: the object's name and UID, the stage's name in the plan, keys as JSON, turn.
+
+    `place` is the digest of what the manifest says of its pod.
+    """
 
     name: str
     owner: str
@@ -49,6 +53,7 @@ class JobIdentity:
     stage: str
     keys: str
     turn: int
+    place: str = ""
 
 
 def pod_template(
@@ -78,8 +83,13 @@ def pod_template(
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
 
 
-def stage_job(template: dict[str, Any], of: JobIdentity, backoff_limit: int) -> dict[str, Any]:
-    """The Job around a pod template, owned by its object so that it goes with it, the operator up or not."""
+def stage_job(
+    template: dict[str, Any], of: JobIdentity, backoff_limit: int, seconds: int | None = None
+) -> dict[str, Any]:
+    """The Job around a pod template, owned by its object so that it goes with it, the operator up or not.
+
+    `seconds` is how long it may run by itself.
+    """
     owner = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "name": of.owner, "uid": of.uid}
     return {
         "apiVersion": "batch/v1",
@@ -93,12 +103,14 @@ def stage_job(template: dict[str, Any], of: JobIdentity, backoff_limit: int) -> 
             | {
                 KEYS_ANNOTATION: of.keys,
                 TURN_ANNOTATION: str(of.turn),
-                TEMPLATE_ANNOTATION: template_digest(template),
+                TEMPLATE_ANNOTATION: digest_of(template),
+                PLACE_ANNOTATION: of.place,
             },
             "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
         },
         "spec": {
             "backoffLimit": backoff_limit,
+            **({} if seconds is None else {"activeDeadlineSeconds": seconds}),
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": failure_policy(),
             "template": template,
@@ -164,7 +176,7 @@ def _environment(settings: OperatorSettings) -> dict[str, str]:
         "HTTPS_PROXY": network.https_proxy,
         "HTTP_PROXY": network.http_proxy,
         "NO_PROXY": network.no_proxy,
-        "SSL_CERT_FILE": None if network.ca_config_map is None else f"{CA_FOLDER}/ca.crt",
+        AUTHORITIES_VARIABLE: None if network.ca_config_map is None else f"{CA_FOLDER}/ca.crt",
     }
     return {name: value for name, value in told.items() if value is not None}
 

@@ -81,13 +81,19 @@ class OperatorSettings(Api):
     quantizations_at_once: Annotated[int, Field(ge=1, le=64)] = 2
     """How many quantize stages of one job run side by side."""
     image_patience_seconds: Annotated[int, Field(ge=0)] = 300
-    """How long an image that cannot be pulled is waited for before the job fails."""
+    """How long an image that cannot be pulled is waited for, and a pod that admission does not take."""
+    store_patience_seconds: Annotated[int, Field(ge=0)] = 3600
+    """How long a store that was there and is away is waited for."""
     keep_jobs_seconds: Annotated[int, Field(ge=0)] = 86_400
     """How long finished Jobs are kept after their job has ended."""
 
     @property
     def image_patience(self) -> timedelta:
         return timedelta(seconds=self.image_patience_seconds)
+
+    @property
+    def store_patience(self) -> timedelta:
+        return timedelta(seconds=self.store_patience_seconds)
 
     @property
     def keep_jobs(self) -> timedelta:

@@ -1,68 +1,54 @@
-"""What a Job that does not run yet waits for, and when waiting cannot help (design, contract 10)."""
+"""What a Job that does not run yet waits for, in a sentence (design, contract 10)."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.stages import Failure, Stage, failure_of
 from tunesmith_operator.tries import TRIED_AGAIN
 from tunesmith_operator.world import StageJob, StagePod
 
-# The kubelet's reasons (pkg/kubelet/images and pkg/kubelet/container, events and waiting states): an image's name that
-# is no name, or one that may not be pulled and is not there, does not heal; the others may.
-_NEVER = ("InvalidImageName", "ErrImageNeverPull")
-_PULLING = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
-# A container that cannot be made from this template: a wrong securityContext, a missing key of a mounted object.
-_CONFIGURATION = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 _NO_POD, _STARTING = "waiting for its pod", "its pod is being started"
 # What every stage waits for, and nobody has to know.
 ORDINARY = (_NO_POD, _STARTING)
+# The kubelet's reasons while nothing is wrong yet: an image that is pulled, a volume that is mounted.
+STARTING_REASONS = ("ContainerCreating", "PodInitializing")
+# How long after its grace period a pod may take to go before its node is asked about: a kubelet that lives kills at
+# once, and tells the API server within ten seconds (nodeStatusUpdateFrequency).
+_OVERDUE = timedelta(minutes=1)
 
 
-def waiting_for(job: StageJob) -> str:
+def waiting_for(job: StageJob, now: datetime, warnings: Mapping[str, str]) -> str:
     """Why it does not run yet, in a sentence; empty if it runs."""
     if job.suspended:
         return "queued: its Job is suspended, by Kueue or by hand"
     pod = job.newest_pod
     if pod is None:
-        return job.message or _NO_POD
-    if pod.started is not None:
-        return _between_pods(job, pod)
+        warning = warnings.get(job.uid)
+        return f"no pod can be made for it: {warning}" if warning else job.message or _NO_POD
+    if pod.started is not None or pod.gone_by is not None:
+        return _between_pods(job, pod, now)
     if pod.unschedulable:
         return f"no node for its pod: {pod.unschedulable}"
-    if pod.waiting is not None and pod.waiting[0] not in ("ContainerCreating", "PodInitializing"):
+    if pod.waiting is not None and pod.waiting[0] not in STARTING_REASONS:
         return f"{pod.waiting[0]}: {pod.waiting[1]}".rstrip(": ")
-    return _STARTING
+    warning = warnings.get(pod.uid)
+    return f"its pod does not start: {warning}" if warning else _STARTING
 
 
-def _between_pods(job: StageJob, pod: StagePod) -> str:
-    """Of a pod that has begun: that another one has to follow, else nothing."""
-    if pod.ended is None and pod.disrupted:
-        return f"its pod is taken away ({pod.disrupted}), and another will follow"
+def overdue(pod: StagePod) -> datetime | None:
+    """When a pod that is to go, and has not said that it ended, is taken for one whose node is lost."""
+    return None if pod.gone_by is None or pod.ended is not None else pod.gone_by + _OVERDUE
+
+
+def _between_pods(job: StageJob, pod: StagePod, now: datetime) -> str:
+    """Of a pod that has begun or is to go: that another one has to follow, else nothing."""
+    lost = overdue(pod)
+    if lost is not None and now >= lost:
+        return (
+            f"its pod {pod.name} was to be gone by {pod.gone_by:%H:%M:%S} UTC and its node does not say so: if the "
+            "node is lost, delete the Node or give it the taint node.kubernetes.io/out-of-service"
+        )
+    if pod.ended is None and (pod.disrupted or pod.gone_by is not None):
+        return f"its pod is taken away ({pod.disrupted or 'deleted'}), and another will follow"
     if pod.ended is not None and pod.ended.exit_code in TRIED_AGAIN and not job.ended:
         return f"its pod has failed ({TRIED_AGAIN[pod.ended.exit_code]}) and is tried again"
     return ""
-
-
-def hopeless(job: StageJob, stage: Stage, now: datetime, patience: timedelta) -> Failure | None:
-    """The failure of a Job whose pod will not start; None while it runs or may yet."""
-    pod = job.newest_pod
-    if pod is None or pod.waiting is None:
-        return None
-    reason, said = pod.waiting
-    waited = now - (pod.scheduled or pod.created)
-    if reason in _NEVER or (reason in _PULLING and waited >= patience):
-        message = f"the image of {stage} cannot be pulled: {said or reason}"
-        return failure_of(StageFailure(FailureClass.IMAGE_PULL, message), stage)
-    if reason in _CONFIGURATION and waited >= patience:
-        message = f"the container of {stage} cannot be started ({reason}): {said}"
-        hint = "Look at spec.stages and at what the operator adds to pods."
-        return failure_of(StageFailure(FailureClass.SPEC_INVALID, message, hint), stage)
-    return None
-
-
-def patience_ends(job: StageJob, patience: timedelta) -> datetime | None:
-    """When waiting for this Job's pod is over, None where nothing is waited for that may end so."""
-    pod = job.newest_pod
-    if pod is None or pod.waiting is None or pod.waiting[0] not in (*_PULLING, *_CONFIGURATION):
-        return None
-    return (pod.scheduled or pod.created) + patience

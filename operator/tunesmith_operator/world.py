@@ -47,7 +47,9 @@ class StagePod:
 
     `waiting` is the container's reason and message while it does not run (ImagePullBackOff, ...), `unschedulable` the
     scheduler's words, `disrupted` the reason of its DisruptionTarget condition (PreemptionByScheduler,
-    EvictionByEvictionAPI, TerminationByKubelet, ...), `scheduled` when it got its node.
+    EvictionByEvictionAPI, TerminationByKubelet, ...), `scheduled` when it got its node. `refusal` is the kubelet's
+    reason and message for the pod as a whole (Evicted, OutOfmemory, ...), `gone_by` when its grace period ends where it
+    is being deleted.
     """
 
     name: str
@@ -60,15 +62,18 @@ class StagePod:
     ended: Ended | None = None
     started: datetime | None = None
     heard: Heard | None = None
+    refusal: tuple[str, str] | None = None
+    gone_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StageJob:
     """A batch/v1 Job that a stage runs in.
 
-    `owner` is the UID in its controller reference; `template` the hash of the template that it was made from; `turn`
-    which beginning of the stage it is (`StageStatus.turn`); `keys` what its stage was asked for; `reason` and `message`
-    are those of its Failed condition; `version` is its resourceVersion.
+    `owner` is the UID in its controller reference; `template` the hash of the template that it was made from, `place`
+    that of what the manifest said of its pod; `turn` which beginning of the stage it is (`StageStatus.turn`); `keys`
+    what its stage was asked for; `reason` and `message` are those of its Failed condition; `version` is its
+    resourceVersion.
     """
 
     name: str
@@ -82,6 +87,7 @@ class StageJob:
     state: JobState = JobState.PENDING
     suspended: bool = False
     deleting: bool = False
+    place: str = ""
     reason: str = ""
     message: str = ""
     started: datetime | None = None
@@ -110,7 +116,8 @@ class World:
     """One job and what belongs to it, as last seen; `jobs` by name.
 
     `refused` is what the API server has just said, by the stage's name, to a Job that was to be made: whether it can
-    ever be taken, and why not.
+    ever be taken, and why not. `warnings` is what Kubernetes has said last of a Job or pod that does not begin, by UID.
+    `outranked_by` is the job of a higher priority that waits for a GPU.
     """
 
     name: str
@@ -124,6 +131,8 @@ class World:
     deleting: bool = False
     jobs: Mapping[str, StageJob] = field(default_factory=dict)
     refused: Mapping[str, tuple[bool, str]] = field(default_factory=dict)
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    outranked_by: str = ""
 
     def own_job(self, name: str) -> StageJob | None:
         """This object's Job of that name; one of an earlier object of the same name is none."""

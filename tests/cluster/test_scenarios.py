@@ -44,7 +44,7 @@ class Real:
 
     def evict(self, stage: str) -> None:
         gone = self._pod(stage)["metadata"]["name"]
-        self.kubelet.evict(self._pod(stage))
+        self.kubelet.drain(self._pod(stage))
         self._wait(lambda: self._pods(stage) and self._pod(stage)["metadata"]["name"] != gone, "another pod")
 
     def lose(self, stage: str) -> None:

@@ -57,12 +57,18 @@ class Kubelet:
         """Its container cannot begin."""
         self._set(pod, "Pending", {"waiting": {"reason": reason, "message": message}}, ready=False)
 
-    def evict(self, pod: dict[str, Any]) -> None:
-        """Its node is short of something, or drained."""
+    def find_no_node(self, pod: dict[str, Any], words: str) -> None:
+        """The scheduler's part: no node takes it."""
+        scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
+        self.plane.patch(path, {"status": {"conditions": [scheduled | {"lastTransitionTime": _now()}]}})
+
+    def drain(self, pod: dict[str, Any]) -> None:
+        """Its node is to be empty."""
         ended = {"exitCode": 143, "reason": "Error", "startedAt": _now(), "finishedAt": _now()}
-        target = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+        target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
         more = [target | {"lastTransitionTime": _now()}]
-        self._set(pod, "Failed", {"terminated": ended}, ready=False, reason="Evicted", conditions=more)
+        self._set(pod, "Failed", {"terminated": ended}, ready=False, conditions=more)
 
     def carry_on(self, job: str, spec: JobSpec, but: str = "") -> None:
         """Every pod that is there now begins, and ends well but for that stage's; one that goes meanwhile is let go."""
@@ -72,20 +78,19 @@ class Kubelet:
                 if pod["metadata"]["labels"][STAGE_LABEL] != but:
                     self.end_well(pod, spec)
 
-    def _set(  # noqa: PLR0913  # what a kubelet writes into a pod's status
+    def _set(
         self,
         pod: dict[str, Any],
         phase: str,
         state: dict[str, Any],
         *,
         ready: bool,
-        reason: str | None = None,
         conditions: Sequence[dict[str, Any]] = (),
     ) -> None:
         container = {"name": CONTAINER, "image": "x", "imageID": "", "restartCount": 0, "ready": ready, "state": state}
         every = [{"type": "Ready", "status": str(ready), "lastTransitionTime": _now()}, *conditions]
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
-        status = {"phase": phase, "conditions": every, "containerStatuses": [container], "reason": reason}
+        status = {"phase": phase, "conditions": every, "containerStatuses": [container]}
         self.plane.patch(path, {"status": status})
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from tunesmith_api.execution import TrainExecution
 from tunesmith_api.settings import LoraSettings, TrainSettings
 from tunesmith_api.stages import JobReference, Kind, Stage, StageRequest, StoreLocation
-from tunesmith_trainer.engines.batching import Batching
+from tunesmith_trainer.engines.batching import Batching, ModelShape
 from tunesmith_trainer.engines.job import TrainingJob
 from tunesmith_trainer.engines.precision import Device, Precision
 from tunesmith_trainer.engines.rows import Rows
+from tunesmith_trainer.engines.what_fits import Room
 from tunesmith_trainer.work import Work
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -122,6 +123,7 @@ def training_job(**changes: Any) -> TrainingJob:
         "device": Device.CPU,
         "precision": Precision("float32"),
         "batching": Batching(1, 1, checkpointing=False),
+        "room": Room(ModelShape(hidden=64, layers=2, heads=4, vocabulary=1000), "sdpa", {}, 100),
         "save_every": None,
         "scratch": Path(),
     }

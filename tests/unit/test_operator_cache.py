@@ -40,7 +40,6 @@ def test_a_world_is_put_together_from_all_that_belongs_to_a_job() -> None:
     """Jobs by the label, pods by the Job's UID."""
     world = filled().world(KEY, NOON)
 
-    assert world is not None
     (job,) = world.own_jobs
     assert (job.name, job.stage, job.state, len(job.pods)) == ("bot-train-0", "train", JobState.PENDING, 1)
 
@@ -64,7 +63,21 @@ def test_what_is_gone_is_gone_unless_another_has_its_name() -> None:
     cache.see_job(a_body("bot-train-0", 6, uid="another", owner="bot"), gone=True)
     assert not cache.has_jobs(KEY)
     cache.see_object(a_body("bot", 7), gone=True)
-    assert cache.world(KEY, NOON) is None
+    assert KEY not in cache.objects
+
+
+def test_rivals_are_the_other_trainings_of_the_namespace() -> None:
+    """As long as they have not ended."""
+    cache = filled()
+    cache.see_object(a_body("rival", 1, spec=SPEC | {"priority": 7}))
+    training = a_body("rival-train-0", 2, owner="rival")
+    training["metadata"]["labels"][JOB_LABEL] = "rival"
+    cache.see_job(training)
+
+    assert [(rival.name, rival.priority) for rival in cache.rivals(KEY)] == [("rival", 7)]
+    assert [rival.name for rival in cache.rivals(("team", "rival"))] == ["bot"]
+    cache.lose_job(("team", "rival-train-0"))
+    assert list(cache.rivals(KEY)) == []
 
 
 def test_a_job_waits_once_and_new_ones_go_first() -> None:

@@ -168,3 +168,46 @@ def test_what_the_operator_finds_its_own_by_has_the_last_word() -> None:
         assert found["annotations"]["cost-center"] == "7"
     assert StageRequest.model_validate_json(pod["annotations"][REQUEST_ANNOTATION]).stage is Stage.PREPARE
     assert REQUEST_ANNOTATION not in job["metadata"]["annotations"]
+
+
+def test_how_to_reach_the_outside_is_told_to_every_pod() -> None:
+    """Proxies, the hub's mirror and authorities as the operator's settings have them; nothing where they have none."""
+    network = {
+        "httpsProxy": "http://proxy:3128", "httpProxy": "http://proxy:3128", "noProxy": ".svc",
+        "hubEndpoint": "https://mirror", "caConfigMap": "authorities",
+    }  # fmt: skip
+    told = SETTINGS.model_copy(update={"network": OperatorSettings.model_validate({"network": network}).network})
+    pod = pod_of(a_job(a_spec(), told))
+    (container,) = pod["containers"]
+    environment = {each["name"]: each["value"] for each in container["env"]}
+
+    assert environment.items() >= {
+        "HTTPS_PROXY": "http://proxy:3128", "HTTP_PROXY": "http://proxy:3128", "NO_PROXY": ".svc",
+        "HF_ENDPOINT": "https://mirror", "TUNESMITH_AUTHORITIES": "/etc/tunesmith/ca/ca.crt",
+    }.items()  # fmt: skip
+    assert {"name": "ca", "configMap": {"name": "authorities"}} in pod["volumes"]
+    assert {"name": "ca", "mountPath": "/etc/tunesmith/ca", "readOnly": True} in container["volumeMounts"]
+    silent = pod_of(a_job(a_spec()))["containers"][0]["env"]
+    assert not {each["name"] for each in silent} & {"HTTPS_PROXY", "HF_ENDPOINT", "TUNESMITH_AUTHORITIES"}
+
+
+def test_what_places_a_pod_is_taken_over() -> None:
+    """Each field of spec.stages that has a place in a pod."""
+    place = {
+        "priorityClassName": "high", "runtimeClassName": "nvidia", "serviceAccountName": "trainer",
+        "imagePullSecrets": [{"name": "registry"}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    }  # fmt: skip
+    pod = pod_of(a_job(a_spec(stages=[{"name": "*", **place}])))
+
+    assert {name: pod[name] for name in place} == place
+
+
+def test_sizes_and_grace_come_from_the_plan() -> None:
+    """What is estimated is asked for, unless the manifest asks for something itself."""
+    pod = pod_of(a_job(a_spec()))
+    assert pod["terminationGracePeriodSeconds"] == 30
+    assert pod["containers"][0]["resources"] == {"requests": {"memory": "20", "ephemeral-storage": "10"}}
+    limits = {"resources": {"limits": {"memory": "4Gi"}}}
+    asked = pod_of(a_job(a_spec(stages=[{"name": "prepare", **limits}])))
+    assert asked["containers"][0]["resources"] == {"requests": {"ephemeral-storage": "10"}, **limits["resources"]}

@@ -1,16 +1,18 @@
 """What happens when memory does not suffice (P26)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from support.training import training_job
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_trainer.engines.batching import Batching
+from tunesmith_api.training import Method
+from tunesmith_trainer.engines.batching import Batching, ModelShape
 from tunesmith_trainer.engines.job import TrainingJob
 from tunesmith_trainer.engines.precision import Device, Precision
 from tunesmith_trainer.engines.session import Trained
+from tunesmith_trainer.engines.what_fits import Room, what_fits
 from tunesmith_trainer.train import train_within_memory
 
 pytest.importorskip("torch", reason="needs the trainer's packages")
@@ -84,3 +86,37 @@ def test_other_errors_pass_through():
 
     with pytest.raises(ValueError, match="shapes"):
         train_within_memory(a_job(8, 2), attempt)
+
+
+# Llama 3.2 3B, by its config.json.
+SHAPE = ModelShape(hidden=3072, layers=28, heads=24, vocabulary=128_256)
+GIBIBYTE = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("free", "tried", "said"),
+    [
+        (15, 4, "training.batchSize: 1 with gradientCheckpointing: true fits."),
+        (9, 1, "training.maxSequenceLength: 2048, or training.method: QLoRA with rows of up to 4096 tokens."),
+        (2, 1, "training.maxSequenceLength: 576, or training.method: QLoRA with rows of up to 2112 tokens."),
+        (0, 1, "fits: training.method: QLoRA with rows of up to 1536 tokens."),
+        (-9, 1, "nothing fits this GPU: choose a smaller model, or a GPU with more memory."),
+    ],
+)
+def test_the_failure_says_what_would_fit(free: int, tried: int, said: str):
+    """QLoRA leaves five gibibytes more to rows."""
+    by_method = {Method.LORA: free * GIBIBYTE, Method.QLORA: (free + 5) * GIBIBYTE}
+    room = Room(SHAPE, "sdpa", by_method, longest=4096)
+
+    with pytest.raises(StageFailure) as found:
+        train_within_memory(
+            replace(a_job(1, 8), room=room, batching=Batching(tried, 8, checkpointing=True)), Gpu(rows=0)
+        )
+    assert said in found.value.hint
+
+
+def test_no_advice_repeats_what_did_not_fit():
+    """An estimate may be wrong: half the length is the most that is advised after one row did not fit."""
+    room = Room(SHAPE, "sdpa", {Method.LORA: 900 * GIBIBYTE, Method.QLORA: 900 * GIBIBYTE}, longest=1000)
+
+    assert "training.maxSequenceLength: 448" in what_fits(room, Method.LORA, Batching(1, 8, checkpointing=True))

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import Stage, StageRequest, StageResult, failure_of, fitting
+from tunesmith_trainer.authorities import trust_own_authorities
 from tunesmith_trainer.frame import execute
 from tunesmith_trainer.parent import end_with_parent
 
@@ -23,6 +24,7 @@ def main() -> int:
     end_with_parent()
     stage = Stage(call.stage)
     try:
+        trust_own_authorities(Path.cwd())
         request = _read(call.request, stage)
     except StageFailure as error:
         result = StageResult(stage=stage, failure=failure_of(error, stage))

@@ -23,6 +23,7 @@ from tunesmith_trainer.engines.order import total_steps
 from tunesmith_trainer.engines.precision import Device, attention, precision
 from tunesmith_trainer.engines.rows import read_rows
 from tunesmith_trainer.engines.session import Trained, train
+from tunesmith_trainer.engines.what_fits import Room, what_fits
 from tunesmith_trainer.work import Outcome, Output, Work
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,10 @@ def prepare_job(work: Work, settings: TrainSettings, execution: TrainExecution, 
     engine.import_libraries()
     device, bf16 = find_device(execution)
     effective = min(settings.effective_batch_size, len(train_rows))
-    memory = free_memory(device) - weights_bytes(base, settings.method, device)
+    free = free_memory(device)
     format_ = precision(settings.method, device, bf16)
     longest = max(train_rows.lengths)
+    by_method = {method: free - weights_bytes(base, method, device) for method in (settings.method, Method.QLORA)}
     wanted = "eager" if settings.attention == "sdpa" and caps_attention(config) else settings.attention
     # Packed rows make one long sequence, and plain attention grows with its square.
     computed_by = wanted if settings.packing else attention(wanted, device, format_.weights, longest)
@@ -84,7 +86,8 @@ def prepare_job(work: Work, settings: TrainSettings, execution: TrainExecution, 
         attention=computed_by,
         device=device,
         precision=format_,
-        batching=batching(shape, memory, longest, effective, limits),
+        batching=batching(shape, by_method[settings.method], longest, effective, limits),
+        room=Room(shape, computed_by, by_method, longest),
         save_every=execution.save_every,
         scratch=work.scratch,
     )
@@ -157,12 +160,13 @@ def memory_failure(error: BaseException) -> FailureClass | None:
 
 
 def out_of_memory(kind: FailureClass, job: TrainingJob) -> StageFailure:
-    """The failure, with what was tried."""
-    where = "the GPU" if kind is FailureClass.OUT_OF_MEMORY_GPU else "this machine"
+    """The failure, with what was tried; on a GPU with what would fit."""
+    on_gpu = kind is FailureClass.OUT_OF_MEMORY_GPU
     message = (
-        f"{where} ran out of memory with {job.batching.micro} rows of up to {max(job.train.lengths)} tokens at once"
+        f"{'the GPU' if on_gpu else 'this machine'} ran out of memory with {job.batching.micro} rows of up to "
+        f"{max(job.train.lengths)} tokens at once"
     )
-    return StageFailure(kind, message)
+    return StageFailure(kind, message, what_fits(job.room, job.settings.method, job.batching) if on_gpu else None)
 
 
 def release_gpu_memory() -> None:

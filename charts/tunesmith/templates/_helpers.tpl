@@ -51,5 +51,5 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
   verbs: [get, list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create]
+  verbs: [create, list]
 {{- end -}}

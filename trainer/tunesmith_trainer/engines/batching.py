@@ -18,7 +18,7 @@ _SCORE_BYTES = 8
 # What the estimates leave out: allocator slack, temporary buffers, the optimizer's first step. Our own choice, for
 # which the ways to be wrong are weighed: too small a share only costs speed, too large a one the job, or where a GPU
 # runs out of memory the first attempt (P26).
-_USABLE = 0.7
+USABLE = 0.7
 # More tokens at once are not faster: CPU throughput is flat from about 1,000 (measured on two cores), a GPU is busy
 # with some 8,000 tokens of a small model.
 _ENOUGH_TOKENS = {"cpu": 2048, "cuda": 8192}
@@ -74,7 +74,7 @@ def batching(
     divisors = [size for size in range(effective_batch, 0, -1) if effective_batch % size == 0]
     for checkpointing in (False, True) if limits.checkpointing is None else (limits.checkpointing,):
         per_row = row_bytes(shape, longest_row, limits.attention, checkpointing)
-        fitting = [size for size in divisors if size * per_row <= memory_bytes * _USABLE]
+        fitting = [size for size in divisors if size * per_row <= memory_bytes * USABLE]
         enough = [size for size in fitting if size * longest_row <= _ENOUGH_TOKENS[limits.device]] or fitting[-1:]
         if limits.micro is not None and (limits.micro in fitting or limits.checkpointing is not None):
             return Batching(limits.micro, effective_batch // limits.micro, checkpointing)

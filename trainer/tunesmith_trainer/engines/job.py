@@ -8,6 +8,7 @@ from tunesmith_trainer.engines.adapter import AdapterShape
 from tunesmith_trainer.engines.batching import Batching
 from tunesmith_trainer.engines.precision import Device, Precision
 from tunesmith_trainer.engines.rows import Rows
+from tunesmith_trainer.engines.what_fits import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class TrainingJob:
 
     `adapter` is None where all weights are trained. `total_steps` are optimizer steps; `pad_id` is the id that fills
     short rows up; `packing` lays several rows out in one sequence (only where that is exact).
-    `attention` is transformers' name of the implementation.
+    `attention` is transformers' name of the implementation, `room` what there is for rows.
     """
 
     settings: TrainSettings
@@ -32,5 +33,6 @@ class TrainingJob:
     device: Device
     precision: Precision
     batching: Batching
+    room: Room
     save_every: int | None
     scratch: Path

@@ -1,0 +1,116 @@
+"""What keeps a job waiting, and what ends the waiting, where only the API server's own events say why."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.applied import SPEC, Applied
+from support.builders import a_spec
+from support.control_plane import ControlPlane
+from support.kubelet import Kubelet
+from support.operator_process import SETTINGS, applied, operator
+from support.small_cluster import ROWS
+from support.waiting import wait_until
+from tunesmith_api.spec import JobSpec
+
+# Minutes together: what is silent is asked about after ten seconds.
+pytestmark = pytest.mark.slow
+
+FULL = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+
+
+@pytest.fixture
+def kubelet(plane: ControlPlane, namespace: str) -> Kubelet:
+    return Kubelet(plane, namespace)
+
+
+def a_job(kubelet: Kubelet, spec: JobSpec, name: str = "bot") -> Applied:
+    return Applied(kubelet.plane, kubelet, applied(kubelet.plane, kubelet.namespace, spec, name))
+
+
+def limited(kubelet: Kubelet, hard: Mapping[str, str]) -> str:
+    """A quota of the namespace that the API server enforces; its path."""
+    path = f"/api/v1/namespaces/{kubelet.namespace}/resourcequotas"
+    kubelet.plane.create(path, {"metadata": {"name": "small"}, "spec": {"hard": dict(hard)}})
+    wait_until(lambda: (kubelet.plane.get(f"{path}/small").get("status") or {}).get("hard") == hard, "the quota", 60)
+    return f"{path}/small"
+
+
+def test_a_quota_without_room_is_told_and_waited_for(kubelet: Kubelet, tmp_path: Path) -> None:
+    """The Job has no pod, and no field of it says why; when there is room it goes on by itself."""
+    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
+        other = a_job(kubelet, SPEC, "other")
+        kubelet.pod_of("other", "prepare")
+        quota = limited(kubelet, {"pods": "1"})
+        job = a_job(kubelet, SPEC)
+
+        status = job.until(lambda status: "exceeded quota: small" in status.get("message", ""), "the quota to be told")
+        assert status["phase"] == "Pending"
+        assert status["message"].startswith("prepare: no pod can be made for it: ")
+        kubelet.plane.delete(quota)
+        kubelet.plane.delete(other.path)
+        job.completed()
+
+
+def test_a_quota_that_is_too_small_for_a_pod_ends_the_job(kubelet: Kubelet, tmp_path: Path) -> None:
+    """It says what was asked for and what there is."""
+    limited(kubelet, {"requests.memory": "1Mi"})
+    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
+        failure = a_job(kubelet, SPEC).is_in("Failed")["failure"]
+
+    assert failure["class"] == "QuotaExceeded"
+    assert failure["message"].startswith("prepare asks for requests.memory ")
+    assert failure["message"].endswith(", and the quota small has 1Mi for all")
+
+
+def test_a_service_account_that_is_absent_ends_the_job_after_a_while(kubelet: Kubelet, tmp_path: Path) -> None:
+    """It is named."""
+    spec = a_spec(datasets=ROWS, quantizations=["Q8_0"], stages=[{"name": "*", "serviceAccountName": "nobody"}])
+    settings = {**SETTINGS, "imagePatienceSeconds": 15}
+    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace, settings):
+        failure = a_job(kubelet, spec).is_in("Failed")["failure"]
+
+    assert failure["class"] == "SpecInvalid"
+    assert 'serviceaccount "nobody" not found' in failure["message"]
+
+
+def test_a_spec_that_only_the_operator_refuses_says_so_and_can_be_corrected(kubelet: Kubelet, tmp_path: Path) -> None:
+    """The API server does not look at the keys of a map."""
+    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
+        job = a_job(kubelet, SPEC)
+        kubelet.pod_of("bot", "prepare")
+        job.edit(stages=[{"name": "train", "nodeSelector": {"a b": "x"}}])
+        status = job.is_in("Failed")
+        assert status["failure"]["class"] == "SpecInvalid"
+        assert status["failure"]["message"].startswith("spec.stages[0].nodeSelector")
+
+        job.edit(stages=[{"name": "train", "nodeSelector": {"zone": "x"}}])
+        job.completed()
+
+
+def test_of_jobs_that_wait_for_a_gpu_the_highest_goes_first(kubelet: Kubelet, tmp_path: Path) -> None:
+    """The later one takes the earlier out of the queue, and gives it back when it has its node."""
+
+    def spec(priority: int) -> JobSpec:
+        return a_spec(datasets=ROWS, quantizations=["Q8_0"], training={"gpu": {}}, priority=priority)
+
+    def waiting_training(name: str) -> dict[str, Any]:
+        prepare = kubelet.pod_of(name, "prepare")
+        kubelet.begin(prepare)
+        kubelet.end_well(prepare, spec(0))
+        pod = kubelet.pod_of(name, "train")
+        kubelet.find_no_node(pod, FULL)
+        return pod
+
+    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
+        low = a_job(kubelet, spec(0), "low")
+        a_job(kubelet, spec(5), "high")
+        waiting_training("low")
+        urgent = waiting_training("high")
+        low.until(lambda status: "high has a higher spec.priority" in status["message"], "the lower job to step back")
+
+        kubelet.begin(urgent)
+        again = kubelet.pod_of("low", "train")
+        assert again["status"]["phase"] == "Pending"
