@@ -14,7 +14,6 @@ from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, StageState
 from tunesmith_operator.course import Course
 from tunesmith_operator.deadline import deadline
-from tunesmith_operator.explaining import next_look
 from tunesmith_operator.fold import Folded, Rules, done, fold
 from tunesmith_operator.giving_up import patience_ends
 from tunesmith_operator.names import TEMPLATE_ANNOTATION
@@ -23,6 +22,7 @@ from tunesmith_operator.outcome import Outcome, outcome_of, refused
 from tunesmith_operator.progressing import next_write
 from tunesmith_operator.ranking import LOOK_EVERY, steps_back
 from tunesmith_operator.refusing import refusal
+from tunesmith_operator.silence import next_look
 from tunesmith_operator.storing import recorded_store
 from tunesmith_operator.waiting import overdue
 from tunesmith_operator.world import JobState, StageJob, World

@@ -4,19 +4,15 @@ A quota, an absent ServiceAccount, a ConfigMap that cannot be mounted stand in n
 only then, and ever more rarely the longer it lasts: the API server searches all events of the namespace for each.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from tunesmith_operator.cache import Key
 from tunesmith_operator.kube import Absent, Kube, Refused
-from tunesmith_operator.waiting import STARTING_REASONS
-from tunesmith_operator.world import StageJob, World
-
-# A Job has its pod within a second and a pod its volumes within a few, where nothing is wrong.
-_SILENT = timedelta(seconds=10)
-_LONGEST = timedelta(minutes=5)
+from tunesmith_operator.silence import pause, silent
+from tunesmith_operator.world import World
 
 
 @dataclass(slots=True)
@@ -49,36 +45,6 @@ async def _warning(kube: Kube, namespace: str, uid: str) -> str:
         return last_warning([event async for event in kube.events_of(namespace, uid)])
     except (Absent, Refused):  # a courtesy, as own events are
         return ""
-
-
-def silent(world: World) -> Iterator[tuple[str, datetime]]:
-    """The UIDs of Jobs and pods that should have gone on by now and say nothing, and since when."""
-    for job in world.own_jobs:
-        found = _waits(job)
-        if found is not None and world.now >= found[1] + _SILENT:
-            yield found
-
-
-def next_look(world: World) -> datetime | None:
-    """When events are asked for next."""
-    waits = (found[1] for found in map(_waits, world.own_jobs) if found is not None)
-    return min((max(since + _SILENT, world.now + pause(since, world.now)) for since in waits), default=None)
-
-
-def pause(since: datetime, now: datetime) -> timedelta:
-    """As long again as it has lasted, within bounds."""
-    return min(max(now - since, _SILENT), _LONGEST)
-
-
-def _waits(job: StageJob) -> tuple[str, datetime] | None:
-    if job.ended or job.suspended or job.deleting:
-        return None
-    pod = job.newest_pod
-    if pod is None:
-        return (job.uid, job.created)
-    starting = pod.waiting is None or pod.waiting[0] in STARTING_REASONS
-    idle = pod.started is None and pod.ended is None and pod.gone_by is None
-    return (pod.uid, pod.scheduled) if idle and starting and pod.scheduled is not None else None
 
 
 def last_warning(events: list[Mapping[str, Any]]) -> str:

@@ -10,7 +10,8 @@ from support.builders import a_spec
 from support.small_cluster import NOON, ROWS, SETTINGS, Cluster, job_of, one_pass, settle, until
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.status import Phase, StageState, StageStatus
-from tunesmith_operator.explaining import last_warning, next_look, silent
+from tunesmith_operator.explaining import last_warning
+from tunesmith_operator.silence import next_look, silent
 from tunesmith_operator.world import Ended, JobState, StagePod
 
 MINUTE = timedelta(minutes=1)
