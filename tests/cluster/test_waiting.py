@@ -11,8 +11,9 @@ from support.builders import a_spec
 from support.control_plane import ControlPlane
 from support.kubelet import Kubelet
 from support.operator_process import SETTINGS, applied, operator
-from support.small_cluster import ROWS
+from support.small_cluster import ROWS, failed_text
 from support.waiting import wait_until
+from tunesmith_api.failures import FAILURES, FailureClass
 from tunesmith_api.spec import JobSpec
 
 # Minutes together: what is silent is asked about after ten seconds.
@@ -74,6 +75,22 @@ def test_a_service_account_that_is_absent_ends_the_job_after_a_while(kubelet: Ku
 
     assert failure["class"] == "SpecInvalid"
     assert 'serviceaccount "nobody" not found' in failure["message"]
+
+
+def test_a_store_that_is_away_fails_no_job(kubelet: Kubelet, tmp_path: Path) -> None:
+    """When its Job has given up, the stage is begun anew after a minute."""
+    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
+        job = a_job(kubelet, a_spec(datasets=ROWS, quantizations=["Q8_0"], backoffLimit=0))
+        job.done("prepare")
+        pod = kubelet.pod_of("bot", "train")
+        kubelet.begin(pod)
+        away = FailureClass.STORE_UNAVAILABLE
+        kubelet.end(pod, FAILURES[away].exit_code, failed_text("train", away))
+
+        status = job.until(lambda status: "the store is away since" in status["message"], "the store to be told")
+        assert status["phase"] == "Running"
+        job.completed()
+    assert [stage["turn"] for stage in job.status["stages"] if stage["name"] == "train"] == [1]
 
 
 def test_a_spec_that_only_the_operator_refuses_says_so_and_can_be_corrected(kubelet: Kubelet, tmp_path: Path) -> None:

@@ -38,15 +38,23 @@ def installed_with(job: RealJob, **config: Any) -> Iterator[None]:
 
 
 def test_a_store_that_is_away_during_a_training_is_waited_for(small: RealJob) -> None:
-    """MinIO ends, so that a checkpoint cannot be stored; once it is back, the job goes on from the last that was."""
-    job = small.another("storeless", training=LONG | {"seed": 21})
+    """MinIO ends, so that a checkpoint cannot be stored, for longer than stage and Job try; then the job goes on.
+
+    By itself, and from the last checkpoint that was stored.
+    """
+    job = small.another("storeless", training=LONG | {"seed": 21}, backoffLimit=0)
     job.trained(LONG["saveEvery"] + 1)
     with without(job.cluster, "minio"):
         wait_until(lambda: "does not answer" in job.logs("train"), "the stage to tell that the store is away", SECONDS)
-    figures = stage_of(job.ended(), "train")["result"]["figures"]
+        waits = job.until(
+            lambda status: "the store is away since" in status["message"], "the job to wait for the store"
+        )
+    train = stage_of(job.ended(), "train")
 
-    assert figures["steps"] == STEPS
-    assert figures["resumedFrom"] >= LONG["saveEvery"]
+    assert waits["phase"] == "Running"
+    assert train["turn"] >= 1
+    assert train["result"]["figures"]["steps"] == STEPS
+    assert train["result"]["figures"]["resumedFrom"] >= LONG["saveEvery"]
 
 
 def test_an_image_that_is_not_there_fails_after_the_patience_and_a_retry_goes_on(small: RealJob) -> None:
