@@ -14,12 +14,12 @@ RECIPES: Mapping[Kind, int] = {
     Kind.BASE: 1,
     Kind.DATASET: 5,
     Kind.ADAPTER: 2,
-    Kind.GGUF: 3,
-    Kind.BASE_GGUF: 1,
-    Kind.IMATRIX: 1,
-    Kind.LOGITS: 2,
-    Kind.EVALUATION: 4,
-    Kind.QUANTIZED: 4,
+    Kind.GGUF: 4,
+    Kind.BASE_GGUF: 2,
+    Kind.IMATRIX: 2,
+    Kind.LOGITS: 3,
+    Kind.EVALUATION: 5,
+    Kind.QUANTIZED: 5,
     Kind.PUBLICATION: 4,
 }
 

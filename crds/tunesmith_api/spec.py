@@ -244,7 +244,7 @@ class JobSpec(Api):
     suspend: bool = False
     """Stops after the next checkpoint, and goes on when it is false again."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
-    """Of jobs that wait for the same GPU the highest goes first."""
+    """Above 0 its pods go before those of other jobs that wait for the same GPU, below 0 after them."""
     backoff_limit: Annotated[int, Field(ge=0, le=20)] = 3
     """How often a stage is tried again; evictions and other disruptions do not count."""
     active_deadline_seconds: Annotated[int | None, Field(ge=60, le=31_536_000)] = None

@@ -110,8 +110,7 @@ class StageStatus(Recorded):
     state: StageState = StageState.WAITING
     """Where it stands."""
     turn: Annotated[int, Field(ge=0)] = 0
-    """How often it was begun anew: by a retry, with more memory, after an outage of the store, to replace what it made,
-    or to publish other files."""
+    """How often it was begun anew: by a retry, with more memory, after an outage, to make or publish others."""
     replace: bool = False
     """Whether it is to make its artifacts anew though they are in the store, since they were found damaged."""
     message: Sentence = ""

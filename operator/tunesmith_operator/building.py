@@ -7,7 +7,7 @@ from tunesmith_api.effective import resolve_settings
 from tunesmith_api.keys import canonical_json
 from tunesmith_api.needs import GIBIBYTE, grace_seconds, memory_bytes, scratch_bytes
 from tunesmith_api.plan import PlannedStage
-from tunesmith_api.stages import ProgressEndpoint, Stage, StageRequest
+from tunesmith_api.stages import ProgressEndpoint, Stage
 from tunesmith_api.status import StageStatus
 from tunesmith_operator.asking import request_of
 from tunesmith_operator.course import Course
@@ -38,7 +38,7 @@ class Builder:
         """The Job that is wanted now; ValueError where no store is named anywhere."""
         request = request_of(world, course, stage, status, self.settings)
         request = request.model_copy(update={"progress": self.progress})
-        identity = replace(_identity(world, course, stage, status), place=_asked(world, stage, request))
+        identity = replace(_identity(world, course, stage, status), memory=_memory(world, stage))
         template = pod_template(request, identity, self._place(world, course, stage), self.settings)
         return stage_job(template, identity, world.spec.backoff_limit, seconds_left(world))
 
@@ -63,8 +63,12 @@ class Builder:
         )
 
 
-def _asked(world: World, stage: PlannedStage, request: StageRequest) -> str:
-    return digest_of([placed(stage.stage, world.spec, _NOTHING), request.execution])
+def _memory(world: World, stage: PlannedStage) -> str:
+    """The digest of what the manifest says of a stage's memory: what it adds is worth another try, labels are not."""
+    training = world.spec.training
+    rows = [training.batch_size, training.gradient_checkpointing] if stage.stage is Stage.TRAIN else []
+    resources = placed(stage.stage, world.spec, _NOTHING).get("resources", {})
+    return digest_of([{kind: amounts for kind, amounts in resources.items() if amounts}, rows])
 
 
 def _identity(world: World, course: Course, stage: PlannedStage, status: StageStatus) -> JobIdentity:
@@ -76,4 +80,5 @@ def _identity(world: World, course: Course, stage: PlannedStage, status: StageSt
         stage=stage.name,
         keys=canonical_json(stage.recorded_keys().to_json_dict()).decode(),
         turn=status.turn,
+        limit=world.spec.active_deadline_seconds,
     )

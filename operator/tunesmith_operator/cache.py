@@ -5,13 +5,12 @@ pass does not act on what was before it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from tunesmith_api.spec import JobSpec
-from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.excerpts import (
     Excerpt,
@@ -22,7 +21,6 @@ from tunesmith_operator.excerpts import (
     stage_job_of,
     version_of,
 )
-from tunesmith_operator.ranking import Rival
 from tunesmith_operator.world import Heard, StageJob, StagePod, World
 
 Key = tuple[str, str]
@@ -56,7 +54,6 @@ class Cache:
     jobs: dict[Key, SeenJob] = field(default_factory=dict)
     pods: dict[Key, SeenPod] = field(default_factory=dict)
     heard: dict[Key, Heard] = field(default_factory=dict)
-    _trainings: defaultdict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
     _jobs_of: defaultdict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     _pods_of: defaultdict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
 
@@ -68,7 +65,7 @@ class Cache:
         if gone:
             if known is not None and known.uid == seen.uid:
                 del self.objects[key]
-            return None
+            return key
         if known is not None and known.version >= seen.version:
             return None
         self.objects[key] = seen
@@ -87,8 +84,6 @@ class Cache:
             return None
         self.jobs[key] = SeenJob(version, owner, stage_job_of(body))
         self._jobs_of[owner].add(key[1])
-        if self.jobs[key].job.stage == Stage.TRAIN:
-            self._trainings[key[0]].add(key)
         return owner
 
     def see_pod(self, body: Mapping[str, Any], *, gone: bool = False) -> Key | None:
@@ -127,7 +122,6 @@ class Cache:
         """The API server does not have it any more; whose turn it is then."""
         owner = self.jobs.pop(key).owner
         self._jobs_of[owner].discard(key[1])
-        self._trainings[key[0]].discard(key)
         return owner
 
     def lose_pod(self, key: Key) -> Key:
@@ -152,14 +146,6 @@ class Cache:
             deleting=seen.deleting,
             jobs={name: self._with_pods((key[0], name)) for name in self._jobs_of[key]},
         )
-
-    def rivals(self, key: Key) -> Iterator[Rival]:
-        """The other jobs of the namespace whose training has a Job that has not ended."""
-        for training in self._trainings[key[0]]:
-            seen = self.jobs[training]
-            rival = self.objects.get(seen.owner)
-            if rival is not None and seen.owner != key and not seen.job.ended:
-                yield Rival(rival.name, rival.priority, self._with_pods(training))
 
     def _with_pods(self, key: Key) -> StageJob:
         job = self.jobs[key].job

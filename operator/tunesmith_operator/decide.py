@@ -20,7 +20,6 @@ from tunesmith_operator.names import TEMPLATE_ANNOTATION
 from tunesmith_operator.outage import next_try
 from tunesmith_operator.outcome import Outcome, outcome_of, refused
 from tunesmith_operator.progressing import next_write
-from tunesmith_operator.ranking import LOOK_EVERY, steps_back
 from tunesmith_operator.refusing import refusal
 from tunesmith_operator.silence import next_look
 from tunesmith_operator.storing import recorded_store
@@ -77,7 +76,9 @@ def decide(world: World, rules: Rules) -> Decision:
     if _expired(world, outcome.status):
         return Decision((DeleteObject(),), outcome.status)
     deletions = tuple(_deletions(world, folded, outcome, rules))
-    creations = () if outcome.halted else tuple(_creations(world, folded, rules))
+    # As the status will say it: the deadline's clock may have been set anew.
+    after = replace(world, status=outcome.status)
+    creations = () if outcome.halted else tuple(_creations(after, folded, rules))
     return Decision((*deletions, *creations), outcome.status, _again(world, outcome, rules))
 
 
@@ -93,7 +94,7 @@ def _creations(world: World, folded: Folded, rules: Rules) -> Iterator[CreateJob
     free = rules.settings.quantizations_at_once - _quantizing(world, course)
     for stage in course.startable(ended, taken):
         status = folded.stage(stage.name)
-        if status.state is not StageState.WAITING or steps_back(world, stage.stage):
+        if status.state is not StageState.WAITING:
             continue
         if stage.stage is Stage.QUANTIZE:
             free -= 1
@@ -136,14 +137,12 @@ def _to_go(
     if written is not None and job.turn < written.turn:
         return True
     if job.state is JobState.COMPLETE:
-        return folded.stage(stage.name).state not in (StageState.DONE, StageState.FAILED)
+        settled = job.behind(world.now) or folded.stage(stage.name).state in (StageState.DONE, StageState.FAILED)
+        return not settled
     if written is not None and written.state is StageState.FAILED:
         return not job.ended
     status = written or folded.stage(stage.name)
-    return job.idle and (
-        steps_back(world, stage.stage)
-        or job.template != rules.marks(world, folded.course, stage, status)[TEMPLATE_ANNOTATION]
-    )
+    return job.idle and job.template != rules.marks(world, folded.course, stage, status)[TEMPLATE_ANNOTATION]
 
 
 def _begun(job: StageJob) -> bool:
@@ -162,9 +161,9 @@ def _again(world: World, outcome: Outcome, rules: Rules) -> datetime | None:
     status, lives = outcome.status, world.spec.ttl_seconds_after_finished
     moments = [deadline(world, status), next_write(world, status)] if status.finished is None else []
     moments += [next_try(world, status), next_look(world)]
-    moments += [world.now + LOOK_EVERY] if world.outranked_by and status.finished is None else []
     live = [job for job in world.own_jobs if not job.ended]
-    moments += [patience_ends(job, rules.settings.image_patience) for job in live]
+    moments += [patience_ends(job, rules.settings.image_patience, world.warnings) for job in live]
+    moments += [job.caught_up for job in world.own_jobs]
     moments += [overdue(pod) for job in live for pod in job.pods]
     if status.finished is not None and world.own_jobs:
         moments.append(status.finished + rules.settings.keep_jobs)

@@ -4,15 +4,12 @@ from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_api.status import StageState, StageStatus
-from tunesmith_operator.deadline import deadline
 from tunesmith_operator.failure_of_job import failure_of_job, result_of
 from tunesmith_operator.outage import away_since, ended_at, tried_at
 from tunesmith_operator.settings import OperatorSettings
-from tunesmith_operator.world import StageJob, World
+from tunesmith_operator.world import DEADLINE_EXCEEDED, StageJob, World
 
 MEMORY = (FailureClass.OUT_OF_MEMORY, FailureClass.OUT_OF_MEMORY_GPU)
-# The Job controller's reason (batch/v1, JobReasonDeadlineExceeded).
-_DEADLINE = "DeadlineExceeded"
 
 
 def complete(job: StageJob, planned: PlannedStage, known: StageStatus) -> StageStatus:
@@ -41,9 +38,8 @@ def failed(
     """Failed, or to be begun anew: after an outage of the store, or of a Job's deadline that was put off meanwhile."""
     if known.state is StageState.FAILED:
         return known
-    ends = deadline(world, world.status)
-    if job.reason == _DEADLINE and (ends is None or world.now < ends):
-        return anew(known.model_copy(update={"turn": job.turn}))
+    if job.reason == DEADLINE_EXCEEDED and job.limit:
+        return _late(world, known, job)
     failure = failure_of_job(job, planned.stage)
     since = away_since(known, job, planned.stage, failure)
     if since is None or ended_at(job) >= since + settings.store_patience:
@@ -56,13 +52,19 @@ def failed(
     return known.model_copy(update=update | {"state": StageState.WAITING, "message": message})
 
 
-def has_more(job: StageJob, planned: PlannedStage, known: StageStatus, place: str) -> bool:
-    """Whether memory ran out in a Job that was asked for with other resources than the manifest now says.
+def _late(world: World, known: StageStatus, job: StageJob) -> StageStatus:
+    """Ended by the deadline that was the job's when it was made: anew if that was put off, else the job is late."""
+    waits = known.model_copy(update={"turn": job.turn, "state": StageState.WAITING, "message": ""})
+    return waits if job.limit == str(world.spec.active_deadline_seconds or "") else anew(waits)
+
+
+def has_more(job: StageJob, planned: PlannedStage, known: StageStatus, memory: str) -> bool:
+    """Whether memory ran out in a Job that was asked for with other memory than the manifest now says.
 
     Half the batch is tried by the training itself, in the pod that it has.
     """
     failure = failure_of_job(job, planned.stage) if known.result is None else known.result.failure
-    return failure is not None and failure.failure in MEMORY and bool(job.place) and job.place != place
+    return failure is not None and failure.failure in MEMORY and bool(job.memory) and job.memory != memory
 
 
 def with_failure(known: StageStatus, planned: PlannedStage, failure: Failure, job: StageJob) -> StageStatus:

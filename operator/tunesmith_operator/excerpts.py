@@ -8,7 +8,13 @@ from typing import Any
 
 from tunesmith_api.names import CONTAINER, JOB_LABEL, RETRY_ANNOTATION, STAGE_LABEL
 from tunesmith_api.status import RecordedKeys
-from tunesmith_operator.names import KEYS_ANNOTATION, PLACE_ANNOTATION, TEMPLATE_ANNOTATION, TURN_ANNOTATION
+from tunesmith_operator.names import (
+    KEYS_ANNOTATION,
+    LIMIT_ANNOTATION,
+    MEMORY_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+    TURN_ANNOTATION,
+)
 from tunesmith_operator.world import Ended, JobState, StageJob, StagePod
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -25,7 +31,6 @@ class Excerpt:
     generation: int
     retry: str
     deleting: bool
-    priority: int
     spec: bytes
     status: bytes
 
@@ -41,7 +46,6 @@ def excerpt_of(body: Mapping[str, Any]) -> Excerpt:
         generation=int(meta.get("generation", 1)),
         retry=(meta.get("annotations") or {}).get(RETRY_ANNOTATION, ""),
         deleting="deletionTimestamp" in meta,
-        priority=int((body.get("spec") or {}).get("priority") or 0),
         spec=json.dumps(body.get("spec") or {}).encode(),
         status=json.dumps(body.get("status") or {}).encode(),
     )
@@ -69,7 +73,8 @@ def stage_job_of(body: Mapping[str, Any]) -> StageJob:
         owner=_controller(meta.get("ownerReferences") or ()),
         stage=(meta.get("labels") or {}).get(STAGE_LABEL, ""),
         template=notes.get(TEMPLATE_ANNOTATION, ""),
-        place=notes.get(PLACE_ANNOTATION, ""),
+        memory=notes.get(MEMORY_ANNOTATION, ""),
+        limit=notes.get(LIMIT_ANNOTATION, ""),
         turn=int(notes.get(TURN_ANNOTATION, "0")),
         keys=_keys(notes.get(KEYS_ANNOTATION)),
         created=_time(meta.get("creationTimestamp")) or _EPOCH,

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_operator.giving_up import EVICTED
-from tunesmith_operator.world import Ended, StageJob, StagePod
+from tunesmith_operator.world import DEADLINE_EXCEEDED, Ended, StageJob, StagePod
 
 # Killed by SIGKILL (128 + 9): under a memory limit most likely the kernel, where the kubelet does not say so itself
 # (KEP-3329: the reason OOMKilled is no part of the API).
@@ -35,6 +35,9 @@ def _read(message: str) -> StageResult | None:
 def failure_of_job(job: StageJob, stage: Stage) -> Failure:
     """The classified failure of a Job that has failed."""
     newest = job.newest_pod
+    if job.reason == DEADLINE_EXCEEDED:
+        message = f"{stage} did not end in time: {job.message}"
+        return failure_of(StageFailure(FailureClass.DEADLINE, message), stage)
     # An older pod may have told something else, and this one have been killed before it could tell anything.
     told = None if newest is None else result_of([newest])
     if told is not None and told.failure is not None:
@@ -43,8 +46,6 @@ def failure_of_job(job: StageJob, stage: Stage) -> Failure:
 
 
 def _seen(job: StageJob, newest: StagePod | None, stage: Stage) -> StageFailure:
-    if job.reason == "DeadlineExceeded":
-        return StageFailure(FailureClass.DEADLINE, f"{stage} did not end in time: {job.message}")
     if newest is None:
         message = f"{stage} failed ({job.reason}: {job.message}), and its pod is gone"
         return StageFailure(FailureClass.INTERNAL, message, "Retry; if it repeats, look at the namespace's events.")

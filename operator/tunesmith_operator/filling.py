@@ -29,10 +29,13 @@ class _Kind:
 
 
 def _kinds(cache: Cache) -> tuple[_Kind, ...]:
-    """What belongs to jobs first, then the jobs: none is looked at before all that it has is known."""
+    """What belongs to jobs first, then the jobs: none is looked at before all that it has is known.
+
+    Pods after Jobs: of a Job that has ended it has to be known how.
+    """
     return (
-        _Kind(PODS, JOB_LABEL, cache.pods, cache.see_pod, cache.lose_pod),
         _Kind(JOBS, JOB_LABEL, cache.jobs, cache.see_job, cache.lose_job),
+        _Kind(PODS, JOB_LABEL, cache.pods, cache.see_pod, cache.lose_pod),
         _Kind(OBJECTS, "", cache.objects, cache.see_object, cache.lose_object),
     )
 

@@ -17,9 +17,8 @@ from tunesmith_api.stages import Stage, StageResult, failure_of
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 from tunesmith_operator.course import Course, course_of
 from tunesmith_operator.ending import anew, complete, failed, has_more, keys_of, with_failure, without_job
-from tunesmith_operator.giving_up import Patience, given_up
-from tunesmith_operator.names import PLACE_ANNOTATION
-from tunesmith_operator.ranking import with_rank
+from tunesmith_operator.giving_up import given_up
+from tunesmith_operator.names import MEMORY_ANNOTATION
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.waiting import waiting_for
 from tunesmith_operator.world import JobState, StageJob, World
@@ -98,21 +97,29 @@ def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, kno
     if known.state is StageState.DONE:
         return _with_keys(known, course, planned)
     if job is None or job.turn < known.turn:
-        waits = _refused(world, planned, without_job(known), course.job_name_of(planned))
-        return with_rank(world, planned.stage, waits)
+        return _refused(world, planned, without_job(known), course.job_name_of(planned))
+    if job.ended or known.state is StageState.FAILED:
+        return _ended(world, rules, course, (planned, job), known)
+    return without_job(known) if job.deleting else _under_way(world, rules, planned, known, job)
+
+
+def _ended(
+    world: World, rules: Rules, course: Course, of: tuple[PlannedStage, StageJob], known: StageStatus
+) -> StageStatus:
+    """Of a stage that has failed, or whose Job has ended."""
+    planned, job = of
+    if known.state is not StageState.FAILED and job.behind(world.now):
+        return known
     if job.state is JobState.COMPLETE and known.state is not StageState.FAILED:
         return complete(job, planned, known)
-    if known.state is StageState.FAILED or job.state is JobState.FAILED:
-        if has_more(job, planned, known, rules.marks(world, course, planned, known)[PLACE_ANNOTATION]):
-            return anew(known.model_copy(update={"turn": job.turn}))
-        return failed(world, rules.settings, planned, known, job)
-    return without_job(known) if job.deleting else _under_way(world, rules, planned, known, job)
+    if has_more(job, planned, known, rules.marks(world, course, planned, known)[MEMORY_ANNOTATION]):
+        return anew(known.model_copy(update={"turn": job.turn}))
+    return failed(world, rules.settings, planned, known, job)
 
 
 def _under_way(world: World, rules: Rules, planned: PlannedStage, known: StageStatus, job: StageJob) -> StageStatus:
     """Running, or waiting for something, or given up where that will not come."""
-    patience = Patience(rules.settings.image_patience, world.spec.backoff_limit)
-    failure = given_up(job, planned.stage, world.now, patience, world.warnings)
+    failure = given_up(job, planned.stage, world.now, rules.settings.image_patience, world.warnings)
     if failure is not None:
         return with_failure(known, planned, failure, job)
     message = waiting_for(job, world.now, world.warnings)

@@ -19,7 +19,6 @@ from tunesmith_operator.fold import Rules
 from tunesmith_operator.kube import Absent, Conflict, Kube, Refused
 from tunesmith_operator.notices import Notice, event_of, notices
 from tunesmith_operator.outcome import unreadable
-from tunesmith_operator.ranking import outranked_by
 from tunesmith_operator.turns import Turns
 from tunesmith_operator.world import World
 
@@ -67,8 +66,7 @@ class Operator:
         except ValidationError as error:
             await self._refuse(seen, about, error)
             return
-        above = outranked_by(seen.priority, self.cache.rivals(key), self.rules.settings.gpu_resource)
-        world = replace(world, outranked_by=above, warnings=await self.explained.warnings(world, self.kube))
+        world = replace(world, warnings=self.explained.warnings(world, self.kube, self.turns))
         decision = decide(world, self.rules)
         refused: dict[str, tuple[bool, str]] = {}
         for action in decision.actions:

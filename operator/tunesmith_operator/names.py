@@ -10,7 +10,8 @@ from tunesmith_api.stages import Stage
 CONTROLLER = f"{DOMAIN}/operator"
 KEYS_ANNOTATION = f"{DOMAIN}/keys"
 TEMPLATE_ANNOTATION = f"{DOMAIN}/template"
-PLACE_ANNOTATION = f"{DOMAIN}/place"
+LIMIT_ANNOTATION = f"{DOMAIN}/deadline"
+MEMORY_ANNOTATION = f"{DOMAIN}/memory"
 TURN_ANNOTATION = f"{DOMAIN}/turn"
 REQUEST_ANNOTATION = f"{DOMAIN}/request"
 # Of pods' tokens for the operator. The API server takes tokens for its own audiences only: this one opens nothing else.

@@ -11,19 +11,29 @@ from tunesmith_api.stages import Failure, Stage
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 from tunesmith_operator.world import JobState, StageJob, World
 
+# Our own choice: sooner a service is seldom back, and later a GPU would wait for a store that is.
 _SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(minutes=10)
 
 
 def away_since(known: StageStatus, job: StageJob, stage: Stage, failure: Failure) -> datetime | None:
-    """Since when the store is away by what a failed Job says; None where it says something else.
-
-    A pod that has worked for longer than the longest pause had a store at first: it is away anew.
-    """
+    """Since when the store is away by what a failed Job says; None where it says something else."""
     if failure.failure is not FailureClass.STORE_UNAVAILABLE or stage is Stage.PREPARE:
         return None
-    ended = None if job.newest_pod is None else job.newest_pod.ended
-    worked = ended is not None and ended.started and ended.finished and ended.finished - ended.started > _LONGEST
-    return ended_at(job) if known.away_since is None or worked else known.away_since
+    return known.away_since or ended_at(job)
+
+
+def after_checkpoint(before: JobStatus, after: JobStatus) -> JobStatus:
+    """The later status, in which the store is back if the training has stored a checkpoint in between.
+
+    What is away then is away anew. That a pod works proves nothing: a store may be read and not take what is written.
+    """
+    stored = 0 if before.checkpoint is None else before.checkpoint.step
+    if after.checkpoint is None or after.checkpoint.step <= stored:
+        return after
+    stages = (
+        each.model_copy(update={"away_since": None}) if each.name == Stage.TRAIN else each for each in after.stages
+    )
+    return after.model_copy(update={"stages": tuple(stages)})
 
 
 def tried_at(since: datetime, job: StageJob) -> datetime:

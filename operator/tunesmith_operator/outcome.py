@@ -14,6 +14,7 @@ from tunesmith_operator.deadline import deadline
 from tunesmith_operator.ending import MEMORY
 from tunesmith_operator.fold import Folded
 from tunesmith_operator.made import artifacts_of, summary_of
+from tunesmith_operator.outage import after_checkpoint
 from tunesmith_operator.progressing import with_progress
 from tunesmith_operator.spending import with_spending
 from tunesmith_operator.world import World
@@ -57,7 +58,8 @@ def outcome_of(world: World, folded: Folded) -> Outcome:
     halted = suspended or failure is not None or phase is Phase.COMPLETE
     made = artifacts_of(world.name, folded.course.plan, status.stages)
     status = status.model_copy(update={"artifacts": made, "summary": summary_of(status.stages)})
-    status = with_spending(world, with_progress(world, _standing(world, status, phase, failure)))
+    status = with_progress(world, _standing(world, status, phase, failure))
+    status = with_spending(world, after_checkpoint(world.status, status))
     return Outcome(status, halted, stopped=suspended or late is not None)
 
 

@@ -24,10 +24,18 @@ def placed(stage: Stage, spec: JobSpec, settings: OperatorSettings) -> dict[str,
     for source in (settings.placement, spec.stages):
         for name in ("*", stage.value):
             named += [place.to_json_dict() for place in source if place.name == name]
-    merged: dict[str, Any] = {}
+    merged = _ranked(spec.priority, settings)
     for place in named:
         _merge(merged, place)
     return merged
+
+
+def _ranked(priority: int, settings: OperatorSettings) -> dict[str, Any]:
+    """The PriorityClass of a priority: the scheduler then takes first what waits for the same GPU."""
+    classes = settings.priority_classes
+    if classes is None or priority == 0:
+        return {}
+    return {"priorityClassName": classes.above if priority > 0 else classes.below}
 
 
 def _merge(into: dict[str, Any], place: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from tunesmith_api.stages import Stage, StageRequest
 from tunesmith_operator.names import (
     AUDIENCE,
     KEYS_ANNOTATION,
-    PLACE_ANNOTATION,
+    LIMIT_ANNOTATION,
+    MEMORY_ANNOTATION,
     REQUEST_ANNOTATION,
     TEMPLATE_ANNOTATION,
     TURN_ANNOTATION,
@@ -43,7 +44,7 @@ class StagePlace:
 class JobIdentity:
     """Whose Job it is and which: the object's name and UID, the stage's name in the plan, keys as JSON, turn.
 
-    `place` is the digest of what the manifest says of its pod.
+    `memory` is the digest of what the manifest says of memory, `limit` spec.activeDeadlineSeconds.
     """
 
     name: str
@@ -53,7 +54,8 @@ class JobIdentity:
     stage: str
     keys: str
     turn: int
-    place: str = ""
+    memory: str = ""
+    limit: int | None = None
 
 
 def pod_template(
@@ -104,7 +106,8 @@ def stage_job(
                 KEYS_ANNOTATION: of.keys,
                 TURN_ANNOTATION: str(of.turn),
                 TEMPLATE_ANNOTATION: digest_of(template),
-                PLACE_ANNOTATION: of.place,
+                MEMORY_ANNOTATION: of.memory,
+                LIMIT_ANNOTATION: str(of.limit or ""),
             },
             "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
         },

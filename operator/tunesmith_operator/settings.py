@@ -59,6 +59,15 @@ class ProgressSettings(Api):
     """A folder with tls.crt, tls.key and, where no public authority has signed, ca.crt; without it plain HTTP."""
 
 
+class PriorityClasses(Api):
+    """The PriorityClasses of the pods of jobs whose spec.priority is not 0; the chart makes them."""
+
+    above: ObjectName
+    """Of a job whose priority is above 0."""
+    below: ObjectName
+    """Of a job whose priority is below 0."""
+
+
 class OperatorSettings(Api):
     """The operator's settings."""
 
@@ -72,6 +81,8 @@ class OperatorSettings(Api):
     """How stages' pods tell how far they are."""
     placement: tuple[Placement, ...] = ()
     """Defaults of spec.stages, in its form: what a job says itself takes precedence."""
+    priority_classes: PriorityClasses | None = None
+    """What spec.priority means to the scheduler; without it nothing."""
     gpu_resource: str = "nvidia.com/gpu"
     """The resource that a training asks for one of."""
     gpu_product_label: str = "nvidia.com/gpu.product"

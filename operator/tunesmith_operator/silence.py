@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from tunesmith_operator.waiting import STARTING_REASONS
 from tunesmith_operator.world import StageJob, World
 
-# A Job has its pod within a second and a pod its volumes within a few, where nothing is wrong.
+# A Job has its pod within a second and a pod its volumes within a few, where nothing is wrong. Our own choice, as is
+# the longest pause: a person who has mended something looks at the status some minutes later.
 _SILENT = timedelta(seconds=10)
 _LONGEST = timedelta(minutes=5)
 
@@ -35,7 +36,7 @@ def _waits(job: StageJob) -> tuple[str, datetime] | None:
         return None
     pod = job.newest_pod
     if pod is None:
-        return (job.uid, job.created)
+        return (job.uid, job.started or job.created)
     starting = pod.waiting is None or pod.waiting[0] in STARTING_REASONS
     idle = pod.started is None and pod.ended is None and pod.gone_by is None
     return (pod.uid, pod.scheduled) if idle and starting and pod.scheduled is not None else None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from tunesmith_operator.tries import TRIED_AGAIN
-from tunesmith_operator.world import StageJob, StagePod
+from tunesmith_operator.world import StageJob, StagePod, Warned
 
 _NO_POD, _STARTING = "waiting for its pod", "its pod is being started"
 # What every stage waits for, and nobody has to know.
@@ -12,18 +12,18 @@ ORDINARY = (_NO_POD, _STARTING)
 # The kubelet's reasons while nothing is wrong yet: an image that is pulled, a volume that is mounted.
 STARTING_REASONS = ("ContainerCreating", "PodInitializing")
 # How long after its grace period a pod may take to go before its node is asked about: a kubelet that lives kills at
-# once, and tells the API server within ten seconds (nodeStatusUpdateFrequency).
+# once and tells the API server; its status manager looks again every ten seconds (pkg/kubelet/status, syncPeriod).
 _OVERDUE = timedelta(minutes=1)
 
 
-def waiting_for(job: StageJob, now: datetime, warnings: Mapping[str, str]) -> str:
+def waiting_for(job: StageJob, now: datetime, warnings: Mapping[str, Warned]) -> str:
     """Why it does not run yet, in a sentence; empty if it runs."""
     if job.suspended:
         return "queued: its Job is suspended, by Kueue or by hand"
     pod = job.newest_pod
     if pod is None:
         warning = warnings.get(job.uid)
-        return f"no pod can be made for it: {warning}" if warning else job.message or _NO_POD
+        return f"no pod can be made for it: {warning.text}" if warning else job.message or _NO_POD
     if pod.started is not None or pod.gone_by is not None:
         return _between_pods(job, pod, now)
     if pod.unschedulable:
@@ -31,7 +31,7 @@ def waiting_for(job: StageJob, now: datetime, warnings: Mapping[str, str]) -> st
     if pod.waiting is not None and pod.waiting[0] not in STARTING_REASONS:
         return f"{pod.waiting[0]}: {pod.waiting[1]}".rstrip(": ")
     warning = warnings.get(pod.uid)
-    return f"its pod does not start: {warning}" if warning else _STARTING
+    return f"its pod does not start: {warning.text}" if warning else _STARTING
 
 
 def overdue(pod: StagePod) -> datetime | None:

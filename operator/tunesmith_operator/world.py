@@ -5,12 +5,17 @@ Excerpts, since a cluster's operator keeps thousands of them: a field that no de
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tunesmith_api.progress import ProgressReport
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.status import JobStatus, RecordedKeys
+
+# The Job controller's reason (batch/v1, JobReasonDeadlineExceeded): it has deleted the pod itself.
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+# A watch that is silently dead is noticed after 90 seconds (watching.py).
+_BEHIND = timedelta(minutes=2)
 
 
 class JobState(StrEnum):
@@ -42,6 +47,14 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """What an event says of a Job or pod, and since when it is known that this is so."""
+
+    since: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class StagePod:
     """A pod of a stage's Job.
 
@@ -70,10 +83,10 @@ class StagePod:
 class StageJob:
     """A batch/v1 Job that a stage runs in.
 
-    `owner` is the UID in its controller reference; `template` the hash of the template that it was made from, `place`
-    that of what the manifest said of its pod; `turn` which beginning of the stage it is (`StageStatus.turn`); `keys`
-    what its stage was asked for; `reason` and `message` are those of its Failed condition; `version` is its
-    resourceVersion.
+    `owner` is the UID in its controller reference; `template` the hash of the template that it was made from, `memory`
+    that of what the manifest said of memory; `limit` its job's deadline when it was made; `turn` which beginning of the
+    stage it is (`StageStatus.turn`); `keys` what its stage was asked for; `reason` and `message` are those of its
+    Failed condition; `version` is its resourceVersion.
     """
 
     name: str
@@ -87,7 +100,8 @@ class StageJob:
     state: JobState = JobState.PENDING
     suspended: bool = False
     deleting: bool = False
-    place: str = ""
+    memory: str = ""
+    limit: str = ""
     reason: str = ""
     message: str = ""
     started: datetime | None = None
@@ -99,6 +113,23 @@ class StageJob:
     def newest_pod(self) -> StagePod | None:
         """The one that was made last: what an older one has said has been tried again."""
         return max(self.pods, key=lambda pod: pod.created, default=None)
+
+    @property
+    def caught_up(self) -> datetime | None:
+        """When its pods will be taken for as they were seen last, though it has ended and they have not.
+
+        Jobs and pods are told by watches of their own. None where there is nothing to wait for: it goes on, its newest
+        pod has ended, or was taken from it.
+        """
+        pod = self.newest_pod
+        told = pod is not None and (pod.ended or pod.disrupted or pod.refusal or pod.gone_by)
+        if not self.ended or told or self.reason == DEADLINE_EXCEEDED or self.finished is None:
+            return None
+        return self.finished + _BEHIND
+
+    def behind(self, now: datetime) -> bool:
+        """Whether what its newest pod has said last may still come."""
+        return self.caught_up is not None and now < self.caught_up
 
     @property
     def idle(self) -> bool:
@@ -116,8 +147,7 @@ class World:
     """One job and what belongs to it, as last seen; `jobs` by name.
 
     `refused` is what the API server has just said, by the stage's name, to a Job that was to be made: whether it can
-    ever be taken, and why not. `warnings` is what Kubernetes has said last of a Job or pod that does not begin, by UID.
-    `outranked_by` is the job of a higher priority that waits for a GPU.
+    ever be taken, and why not. `warnings` is what Kubernetes says of a Job or pod that does not begin, by UID.
     """
 
     name: str
@@ -131,8 +161,7 @@ class World:
     deleting: bool = False
     jobs: Mapping[str, StageJob] = field(default_factory=dict)
     refused: Mapping[str, tuple[bool, str]] = field(default_factory=dict)
-    warnings: Mapping[str, str] = field(default_factory=dict)
-    outranked_by: str = ""
+    warnings: Mapping[str, Warned] = field(default_factory=dict)
 
     def own_job(self, name: str) -> StageJob | None:
         """This object's Job of that name; one of an earlier object of the same name is none."""

@@ -42,11 +42,25 @@ def test_helm_finds_nothing_wrong() -> None:
 
 
 def test_without_values_the_operator_has_its_defaults() -> None:
-    """But for where pods post their progress."""
-    settings = settings_of(rendered())
+    """But for where pods post their progress, and for the names of what the chart makes."""
+    settings, ours = settings_of(rendered()), OperatorSettings()
 
     assert settings.progress.url == f"http://tunesmith.{NAMESPACE}.svc:8443/"
-    assert settings.model_copy(update={"progress": OperatorSettings().progress}) == OperatorSettings()
+    assert settings.model_copy(update={"progress": ours.progress, "priority_classes": None}) == ours
+
+
+def test_the_priority_classes_are_those_that_the_operator_names() -> None:
+    """One above and one below what pods have without any; neither puts a pod out. Without them there is no name."""
+    objects = rendered()
+    named = settings_of(objects).priority_classes
+    assert named is not None
+    made = {each["metadata"]["name"]: each for each in objects if each["kind"] == "PriorityClass"}
+
+    assert {name: each["value"] for name, each in made.items()} == {named.above: 1000, named.below: -1000}
+    assert {each["preemptionPolicy"] for each in made.values()} == {"Never"}
+    without = rendered("priorityClasses.enabled=false")
+    assert settings_of(without).priority_classes is None
+    assert not [each for each in without if each["kind"] == "PriorityClass"]
 
 
 def test_the_crd_is_the_generated_one_and_outlives_an_uninstall() -> None:

@@ -18,8 +18,8 @@ def jobs_of(namespace: str) -> str:
 @pytest.fixture(scope="module")
 def everyone(plane: ControlPlane) -> str:
     """A namespace that nothing is left in."""
-    plane.create("/api/v1/namespaces", {"metadata": {"name": "admission"}})
-    return "admission"
+    # Tests that a worker takes over from another come in several portions, and each asks for this anew.
+    return str(plane.create("/api/v1/namespaces", {"metadata": {"generateName": "admission-"}})["metadata"]["name"])
 
 
 def refused(answer: httpx.Response) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,8 +17,6 @@ from tunesmith_api.spec import JobSpec
 
 # Minutes together: what is silent is asked about after ten seconds.
 pytestmark = pytest.mark.slow
-
-FULL = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 
 
 @pytest.fixture
@@ -58,7 +55,8 @@ def test_a_quota_without_room_is_told_and_waited_for(kubelet: Kubelet, tmp_path:
 def test_a_quota_that_is_too_small_for_a_pod_ends_the_job(kubelet: Kubelet, tmp_path: Path) -> None:
     """It says what was asked for and what there is."""
     limited(kubelet, {"requests.memory": "1Mi"})
-    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
+    settings = {**SETTINGS, "imagePatienceSeconds": 5}
+    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace, settings):
         failure = a_job(kubelet, SPEC).is_in("Failed")["failure"]
 
     assert failure["class"] == "QuotaExceeded"
@@ -69,7 +67,7 @@ def test_a_quota_that_is_too_small_for_a_pod_ends_the_job(kubelet: Kubelet, tmp_
 def test_a_service_account_that_is_absent_ends_the_job_after_a_while(kubelet: Kubelet, tmp_path: Path) -> None:
     """It is named."""
     spec = a_spec(datasets=ROWS, quantizations=["Q8_0"], stages=[{"name": "*", "serviceAccountName": "nobody"}])
-    settings = {**SETTINGS, "imagePatienceSeconds": 15}
+    settings = {**SETTINGS, "imagePatienceSeconds": 5}
     with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace, settings):
         failure = a_job(kubelet, spec).is_in("Failed")["failure"]
 
@@ -105,29 +103,3 @@ def test_a_spec_that_only_the_operator_refuses_says_so_and_can_be_corrected(kube
 
         job.edit(stages=[{"name": "train", "nodeSelector": {"zone": "x"}}])
         job.completed()
-
-
-def test_of_jobs_that_wait_for_a_gpu_the_highest_goes_first(kubelet: Kubelet, tmp_path: Path) -> None:
-    """The later one takes the earlier out of the queue, and gives it back when it has its node."""
-
-    def spec(priority: int) -> JobSpec:
-        return a_spec(datasets=ROWS, quantizations=["Q8_0"], training={"gpu": {}}, priority=priority)
-
-    def waiting_training(name: str) -> dict[str, Any]:
-        prepare = kubelet.pod_of(name, "prepare")
-        kubelet.begin(prepare)
-        kubelet.end_well(prepare, spec(0))
-        pod = kubelet.pod_of(name, "train")
-        kubelet.find_no_node(pod, FULL)
-        return pod
-
-    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
-        low = a_job(kubelet, spec(0), "low")
-        a_job(kubelet, spec(5), "high")
-        waiting_training("low")
-        urgent = waiting_training("high")
-        low.until(lambda status: "high has a higher spec.priority" in status["message"], "the lower job to step back")
-
-        kubelet.begin(urgent)
-        again = kubelet.pod_of("low", "train")
-        assert again["status"]["phase"] == "Pending"

@@ -1,5 +1,6 @@
 """Building llama.cpp's tools once: the real steps, with a cmake and a compiler that only copy finished tools."""
 
+import platform
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,7 @@ import pytest
 
 from support.llama_cpp_folders import VERSION, a_script, a_tools_folder
 from tunesmith.llama_cpp import build_tools, find_tools
-from tunesmith.llama_cpp.build import ninja_fraction
+from tunesmith.llama_cpp.build import AMX_TILE_CONFIG, ninja_fraction
 from tunesmith.llama_cpp.pin import PIN
 from tunesmith.llama_cpp.source import fetch_source, source_folder
 from tunesmith.llama_cpp.tools import COMPANIONS, Origin, missing_files
@@ -166,3 +167,19 @@ def test_a_registry_that_cannot_be_reached_is_said(tmp_path: Path, monkeypatch: 
     assert caught.value.failure is FailureClass.SOURCE_UNAVAILABLE
     assert f"put {PIN.archive} into {tmp_path / 'downloads'}" in caught.value.hint
     assert not list((tmp_path / "downloads").iterdir())
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="AMX is x86-64's")
+def test_no_byte_of_a_tile_configuration_is_optimised_away(tmp_path: Path) -> None:
+    """GCC bug 114098: all 64 bytes have to be written before LDTILECFG reads them."""
+    source = tmp_path / "configure.cpp"
+    # As ggml does it; 0x5A is a byte that nothing else in the assembly is.
+    source.write_text(
+        "#include <immintrin.h>\n"
+        "void configure() { alignas(64) unsigned char tiles[64] = {1}; tiles[63] = 0x5A; _tile_loadconfig(tiles); }\n"
+    )
+    command = ["g++", "-O3", "-mamx-tile", "-S", "-o", "-", "-include", str(AMX_TILE_CONFIG), str(source)]
+    assembly = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "ldtilecfg" in assembly
+    assert "$90," in assembly

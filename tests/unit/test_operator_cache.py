@@ -66,20 +66,6 @@ def test_what_is_gone_is_gone_unless_another_has_its_name() -> None:
     assert KEY not in cache.objects
 
 
-def test_rivals_are_the_other_trainings_of_the_namespace() -> None:
-    """As long as they have not ended."""
-    cache = filled()
-    cache.see_object(a_body("rival", 1, spec=SPEC | {"priority": 7}))
-    training = a_body("rival-train-0", 2, owner="rival")
-    training["metadata"]["labels"][JOB_LABEL] = "rival"
-    cache.see_job(training)
-
-    assert [(rival.name, rival.priority) for rival in cache.rivals(KEY)] == [("rival", 7)]
-    assert [rival.name for rival in cache.rivals(("team", "rival"))] == ["bot"]
-    cache.lose_job(("team", "rival-train-0"))
-    assert list(cache.rivals(KEY)) == []
-
-
 def test_a_job_waits_once_and_new_ones_go_first() -> None:
     """What changes while it is in work gives it one more turn, however often it changes."""
 

@@ -10,9 +10,9 @@ from support.builders import a_spec
 from support.small_cluster import NOON, ROWS, SETTINGS, Cluster, job_of, one_pass, settle, until
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.status import Phase, StageState, StageStatus
-from tunesmith_operator.explaining import last_warning
+from tunesmith_operator.decide import CreateJob, Decision
 from tunesmith_operator.silence import next_look, silent
-from tunesmith_operator.world import Ended, JobState, StagePod
+from tunesmith_operator.world import Ended, JobState, StagePod, Warned
 
 MINUTE = timedelta(minutes=1)
 AWAY = FailureClass.STORE_UNAVAILABLE
@@ -77,19 +77,45 @@ def test_the_pauses_grow_and_patience_ends(cluster: Cluster) -> None:
     assert settle(cluster).failure.failure is AWAY
 
 
-def test_a_pod_that_has_worked_had_its_store(cluster: Cluster) -> None:
-    """What comes later is another outage, with a patience of its own."""
+def test_a_stored_checkpoint_ends_an_outage(cluster: Cluster) -> None:
+    """What is away later is away anew; that a pod works says nothing of what it may write."""
     until(cluster, "train")
+    cluster.tell(job_of(cluster, "train"), 10, checkpoint_step="8")
+    one_pass(cluster)
     cluster.fail(job_of(cluster, "train"), AWAY)
     one_pass(cluster)
+    began = cluster.now
     cluster.now += MINUTE
     until(cluster, "train")
+    cluster.tell(job_of(cluster, "train"), 10, checkpoint_step="8")
+    one_pass(cluster)
+    assert record(cluster, "train").away_since == began
+
+    cluster.now += MINUTE
+    cluster.tell(job_of(cluster, "train"), 20, checkpoint_step="16")
+    one_pass(cluster)
+    assert record(cluster, "train").away_since is None
     cluster.now += 2 * SETTINGS.store_patience
     cluster.fail(job_of(cluster, "train"), AWAY)
     one_pass(cluster)
-
     assert record(cluster, "train").away_since == cluster.now
     assert cluster.status.failure is None
+
+
+def test_a_store_that_takes_nothing_does_not_train_for_ever(cluster: Cluster) -> None:
+    """However long each pod works before its upload fails."""
+    until(cluster, "train")
+    for _ in range(100):
+        cluster.now += 30 * MINUTE
+        cluster.fail(job_of(cluster, "train"), AWAY)
+        if (decision := one_pass(cluster)).status.failure is not None:
+            break
+        assert decision.again is not None
+        cluster.now = decision.again
+        until(cluster, "train")
+
+    assert cluster.status.failure is not None
+    assert record(cluster, "train").turn <= 3
 
 
 def test_a_store_that_never_answered_is_not_waited_for(cluster: Cluster) -> None:
@@ -125,32 +151,44 @@ def test_a_suspended_job_does_not_try_the_store(cluster: Cluster) -> None:
     assert settle(cluster).phase is Phase.COMPLETE
 
 
-def evicted(cluster: Cluster, number: int) -> StagePod:
+def evicted(cluster: Cluster, number: int, lived: timedelta = MINUTE) -> StagePod:
     """A pod that its node had no room for any more."""
-    refusal = ("Evicted", "The node was low on resource: memory.")
-    ended = Ended(137, "Error", "", cluster.now, cluster.now)
-    return a_pod(cluster, number, disrupted="TerminationByKubelet", refusal=refusal, ended=ended, started=cluster.now)
+    refusal, began = ("Evicted", "The node was low on resource: memory."), cluster.now + number * MINUTE
+    ended = Ended(137, "Error", "", began, began + lived)
+    return a_pod(cluster, number, disrupted="TerminationByKubelet", refusal=refusal, ended=ended, started=began)
 
 
 def test_a_stage_that_is_evicted_again_and_again_fails(cluster: Cluster) -> None:
-    """As often as other failures are tried again; the Job controller would go on for ever."""
+    """The Job controller would go on for ever; a pod that runs is let be."""
     until(cluster, "train")
-    limit = cluster.spec.backoff_limit
-    running = a_pod(cluster, 99, started=cluster.now)
-    with_pods(cluster, "train", *(evicted(cluster, n) for n in range(limit)), running, state=JobState.RUNNING)
+    pods = [evicted(cluster, number) for number in range(5)]
+    with_pods(cluster, "train", *pods[1:], a_pod(cluster, 98), state=JobState.RUNNING)
+    one_pass(cluster)
+    assert cluster.status.failure is None
+    with_pods(cluster, "train", *pods, a_pod(cluster, 98, started=cluster.now), state=JobState.RUNNING)
     one_pass(cluster)
     assert record(cluster, "train").state is StageState.RUNNING
 
-    with_pods(cluster, "train", *(evicted(cluster, n) for n in range(limit + 1)), running, state=JobState.RUNNING)
+    with_pods(cluster, "train", *pods, a_pod(cluster, 98), state=JobState.RUNNING)
     one_pass(cluster)
     one_pass(cluster)
     failure = cluster.status.failure
     assert failure is not None
     assert failure.failure is FailureClass.EVICTED
-    assert (
-        failure.message == "4 pods of train were evicted by nodes that ran short: The node was low on resource: memory."
+    assert failure.message.startswith(
+        "the last 5 pods of train were evicted soon by nodes that ran short: The node was"
     )
     assert cluster.jobs[job_of(cluster, "train")].deleting
+
+
+def test_evictions_after_long_work_do_not_count(cluster: Cluster) -> None:
+    """A training of days meets more than one node that runs short."""
+    until(cluster, "train")
+    pods = [*(evicted(cluster, n) for n in range(9)), evicted(cluster, 9, 11 * MINUTE), evicted(cluster, 10)]
+    with_pods(cluster, "train", *pods, a_pod(cluster, 98), state=JobState.RUNNING)
+    one_pass(cluster)
+
+    assert cluster.status.failure is None
 
 
 @pytest.mark.parametrize("disrupted", ["EvictionByEvictionAPI", "PreemptionByScheduler", "DeletionByTaintManager"])
@@ -159,10 +197,10 @@ def test_drained_and_preempted_pods_do_not_count(cluster: Cluster, disrupted: st
     until(cluster, "train")
     ended = Ended(143, "Error", "", cluster.now, cluster.now)
     pods = [a_pod(cluster, n, disrupted=disrupted, ended=ended, started=cluster.now) for n in range(9)]
-    with_pods(cluster, "train", *pods, a_pod(cluster, 99, started=cluster.now), state=JobState.RUNNING)
+    with_pods(cluster, "train", *pods, a_pod(cluster, 98), state=JobState.RUNNING)
     one_pass(cluster)
 
-    assert record(cluster, "train").state is StageState.RUNNING
+    assert cluster.status.failure is None
 
 
 @pytest.mark.parametrize(
@@ -204,12 +242,12 @@ def test_a_lost_node_is_told(cluster: Cluster) -> None:
     assert "was to be gone by 12:01:00 UTC and its node does not say so" in cluster.status.message
 
 
-def without_pod(cluster: Cluster, warning: str) -> None:
-    """prepare's Job gets no pod, and this was said."""
+def without_pod(cluster: Cluster, warning: str, since: timedelta = MINUTE) -> None:
+    """prepare's Job gets no pod, and this is said for so long."""
     one_pass(cluster)
     uid = cluster.jobs[job_of(cluster, "prepare")].uid
-    cluster.now += MINUTE
-    one_pass(cluster, replace(cluster.world(), warnings={uid: warning}))
+    cluster.now += since
+    one_pass(cluster, replace(cluster.world(), warnings={uid: Warned(cluster.now - since, warning)}))
 
 
 def test_a_quota_that_others_use_is_waited_for(cluster: Cluster) -> None:
@@ -218,14 +256,16 @@ def test_a_quota_that_others_use_is_waited_for(cluster: Cluster) -> None:
     without_pod(cluster, warning)
 
     assert cluster.status.message == f"prepare: no pod can be made for it: {warning}"
-    cluster.now += 60 * MINUTE
-    without_pod(cluster, warning)
+    without_pod(cluster, warning, 60 * MINUTE)
     assert cluster.status.failure is None
 
 
-def test_a_quota_that_is_less_than_one_pod_needs_fails_at_once(cluster: Cluster) -> None:
-    """Nobody can give back what nobody has."""
-    without_pod(cluster, QUOTA.format("4Gi,pods=1", "pods=0,requests.memory=0", "pods=5,requests.memory=2Gi"))
+def test_a_quota_that_is_less_than_one_pod_needs_ends_the_job(cluster: Cluster) -> None:
+    """Nobody can give back what nobody has; whoever changes it has a moment."""
+    warning = QUOTA.format("4Gi,pods=1", "pods=0,requests.memory=0", "pods=5,requests.memory=2Gi")
+    without_pod(cluster, warning)
+    assert cluster.status.failure is None
+    without_pod(cluster, warning, SETTINGS.image_patience)
 
     failure = cluster.status.failure
     assert failure is not None
@@ -237,17 +277,20 @@ def test_a_quota_that_is_less_than_one_pod_needs_fails_at_once(cluster: Cluster)
     ("warning", "ends"),
     [
         ('Error creating: pods "p" is forbidden: serviceaccount "x" not found', True),
+        ('Error creating: Pod "p" is invalid: spec.containers[0].resources.requests: Invalid value: "4Gi"', True),
+        ('Error creating: admission webhook "validate.kyverno.svc" denied the request: no', True),
         ("Error creating: Internal error occurred: failed calling webhook: connection refused", False),
     ],
 )
 def test_what_admission_does_not_take_is_waited_for_with_patience(cluster: Cluster, warning: str, ends: bool) -> None:
-    """A webhook may come back; what is forbidden stays so until a person acts."""
+    """A webhook may come back; what is forbidden stays so until a person acts. A Job's own age says nothing."""
+    one_pass(cluster)
+    cluster.now += 600 * MINUTE
     without_pod(cluster, warning)
     assert warning in cluster.status.message
     assert cluster.status.failure is None
 
-    cluster.now += SETTINGS.image_patience
-    without_pod(cluster, warning)
+    without_pod(cluster, warning, SETTINGS.image_patience)
     failure = cluster.status.failure
     assert (failure is not None and failure.failure is FailureClass.SPEC_INVALID) == ends
 
@@ -271,19 +314,6 @@ def test_events_are_asked_for_only_of_what_should_have_gone_on(cluster: Cluster)
     assert next_look(cluster.world()) == cluster.now + 5 * MINUTE
     with_pods(cluster, "prepare", a_pod(cluster, waiting=("ErrImagePull", "503"), scheduled=NOON))
     assert list(silent(cluster.world())) == []
-
-
-def test_a_warning_that_is_over_is_not_told() -> None:
-    """Of all events the newest counts."""
-    mount = {"type": "Warning", "note": "configmap not found", "deprecatedLastTimestamp": "2026-11-27T12:00:05Z"}
-    pulling = {"type": "Normal", "note": "Pulling image", "eventTime": "2026-11-27T12:00:09.000000Z"}
-    later = {**mount, "series": {"lastObservedTime": "2026-11-27T12:01:00.000000Z", "count": 2}}
-    meta = {"metadata": {"creationTimestamp": "2026-11-27T12:00:00Z"}}
-
-    assert last_warning([mount | meta]) == "configmap not found"
-    assert last_warning([pulling | meta, mount | meta]) == ""
-    assert last_warning([later | meta, pulling | meta]) == "configmap not found"
-    assert last_warning([]) == ""
 
 
 def test_last_words_that_nobody_can_read_fail_the_stage(cluster: Cluster) -> None:
@@ -317,16 +347,107 @@ def test_more_memory_counts_that_was_asked_for_while_it_ran(cluster: Cluster) ->
     assert record(cluster, "train").turn == 1
 
 
-def test_a_job_ends_by_itself_a_little_after_the_deadline() -> None:
-    """Should the operator be down then; one that was put off meanwhile is begun anew."""
-    cluster = Cluster(spec=a_spec(datasets=ROWS, quantizations=["Q8_0"], activeDeadlineSeconds=600))
-    (first,) = one_pass(cluster).actions
-    assert first.job["spec"]["activeDeadlineSeconds"] == 660
+def test_what_a_pod_has_said_may_come_later_than_its_job_s_end(cluster: Cluster) -> None:
+    """Jobs and pods have watches of their own: nothing is judged, nor made again, by what was seen before."""
     until(cluster, "train")
-    cluster.edit(activeDeadlineSeconds=6000)
     name = job_of(cluster, "train")
-    late = {"state": JobState.FAILED, "reason": "DeadlineExceeded", "message": "it took too long"}
-    cluster.jobs[name] = replace(cluster.jobs[name], **late)
+    one_pass(cluster)
+    running = cluster.jobs[name].pods
+    cluster.fail(name, AWAY)
+    said = cluster.jobs[name].pods
+    cluster.jobs[name] = replace(cluster.jobs[name], pods=running)
+    decision = one_pass(cluster)
+    assert (decision.actions, record(cluster, "train").state) == ((), StageState.RUNNING)
+    assert decision.again == cluster.now + 2 * MINUTE
+    cluster.jobs[name] = replace(cluster.jobs[name], pods=said)
+    one_pass(cluster)
+    assert record(cluster, "train").away_since == cluster.now
 
-    assert settle(cluster).phase is Phase.COMPLETE
-    assert record(cluster, "train").turn == 1
+
+def test_a_pod_that_never_says_how_it_ended_is_not_waited_for_for_ever(cluster: Cluster) -> None:
+    """The Job is complete, and is made again."""
+    until(cluster, "convert")
+    name = job_of(cluster, "convert")
+    running = cluster.jobs[name].pods
+    cluster.complete(name, message="")
+    cluster.jobs[name] = replace(cluster.jobs[name], pods=running)
+    assert one_pass(cluster).actions == ()
+    cluster.now += 2 * MINUTE
+    one_pass(cluster)
+
+    assert cluster.jobs[name].deleting
+
+
+def late(cluster: Cluster, **fields: Any) -> None:
+    """The Job controller has ended the training by its deadline, and deleted its pod."""
+    name = job_of(cluster, "train")
+    told = {"state": JobState.FAILED, "reason": "DeadlineExceeded", "message": "it took too long", "pods": ()}
+    cluster.jobs[name] = replace(cluster.jobs[name], **told, **fields)
+
+
+@pytest.fixture
+def timed() -> Cluster:
+    """A job that may take ten minutes."""
+    return Cluster(spec=a_spec(datasets=ROWS, quantizations=["Q8_0"], activeDeadlineSeconds=600))
+
+
+def seconds_of(decision: Decision) -> int:
+    """How long the Job that was made may run."""
+    (made,) = (action for action in decision.actions if isinstance(action, CreateJob))
+    return int(made.job["spec"]["activeDeadlineSeconds"])
+
+
+def test_a_job_ends_by_itself_a_little_after_the_deadline(timed: Cluster) -> None:
+    """Should the operator be down then; what was suspended meanwhile does not count, and a retry has all the time."""
+    assert seconds_of(one_pass(timed)) == 660
+    until(timed, "train")
+    timed.now += 5 * MINUTE
+    timed.edit(suspend=True)
+    one_pass(timed)
+    timed.collect()
+    one_pass(timed)
+    timed.now += 60 * MINUTE
+    timed.edit(suspend=False)
+    assert 350 <= seconds_of(one_pass(timed)) <= 360
+    until(timed, "train")
+    timed.now += 60 * MINUTE
+    settle(timed)
+    timed.retry = "1"
+    assert seconds_of(one_pass(timed)) == 660
+
+
+def test_a_deadline_that_was_put_off_begins_anew_what_it_had_ended(timed: Cluster) -> None:
+    """The Job's own cannot be changed once it is made."""
+    until(timed, "train")
+    timed.now += 11 * MINUTE
+    late(timed)
+    status = settle(timed)
+    assert status.failure is not None
+    assert status.failure.failure is FailureClass.DEADLINE
+
+    timed.edit(activeDeadlineSeconds=6000)
+    assert settle(timed).phase is Phase.COMPLETE
+    assert record(timed, "train").turn == 1
+
+
+def test_a_deadline_that_somebody_else_gave_fails_the_stage(cluster: Cluster) -> None:
+    """A policy's; it would be there again each time."""
+    until(cluster, "train")
+    late(cluster)
+
+    status = settle(cluster)
+    assert status.failure is not None
+    assert status.failure.failure is FailureClass.DEADLINE
+    assert record(cluster, "train").turn == 0
+
+
+@pytest.mark.parametrize("change", [{"ttlSecondsAfterFinished": 9}, {"stages": [{"name": "*", "labels": {"a": "b"}}]}])
+def test_what_adds_no_memory_does_not_begin_a_killed_stage_anew(cluster: Cluster, change: dict[str, Any]) -> None:
+    """It would be killed again."""
+    until(cluster, "train")
+    cluster.kill(job_of(cluster, "train"))
+    settle(cluster)
+    cluster.edit(**change)
+
+    assert settle(cluster).phase is Phase.FAILED
+    assert record(cluster, "train").turn == 0

@@ -211,3 +211,15 @@ def test_sizes_and_grace_come_from_the_plan() -> None:
     limits = {"resources": {"limits": {"memory": "4Gi"}}}
     asked = pod_of(a_job(a_spec(stages=[{"name": "prepare", **limits}])))
     assert asked["containers"][0]["resources"] == {"requests": {"ephemeral-storage": "10"}, **limits["resources"]}
+
+
+@pytest.mark.parametrize(("priority", "name"), [(7, "above"), (0, None), (-1, "below")])
+def test_a_priority_is_the_class_that_the_installer_names(priority: int, name: str | None) -> None:
+    """Unless the manifest names one itself; without classes it says nothing."""
+    classes = {"priorityClasses": {"above": "above", "below": "below"}}
+    told = OperatorSettings.model_validate({**classes, "store": {"uri": "s3://bucket/prefix"}})
+    own = a_spec(priority=priority, stages=[{"name": "*", "priorityClassName": "own"}])
+
+    assert pod_of(a_job(a_spec(priority=priority), told)).get("priorityClassName") == name
+    assert pod_of(a_job(own, told))["priorityClassName"] == "own"
+    assert "priorityClassName" not in pod_of(a_job(a_spec(priority=priority)))

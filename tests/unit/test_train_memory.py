@@ -96,10 +96,10 @@ GIBIBYTE = 1 << 30
 @pytest.mark.parametrize(
     ("free", "tried", "said"),
     [
-        (15, 4, "training.batchSize: 1 with gradientCheckpointing: true fits."),
+        (15, 4, "training.batchSize: 1 with gradientCheckpointing: true."),
         (9, 1, "training.maxSequenceLength: 2048, or training.method: QLoRA with rows of up to 4096 tokens."),
         (2, 1, "training.maxSequenceLength: 576, or training.method: QLoRA with rows of up to 2112 tokens."),
-        (0, 1, "fits: training.method: QLoRA with rows of up to 1536 tokens."),
+        (0, 1, "fits, in a new job: training.method: QLoRA with rows of up to 1536 tokens."),
         (-9, 1, "nothing fits this GPU: choose a smaller model, or a GPU with more memory."),
     ],
 )

@@ -25,14 +25,20 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
 {{- end -}}
 
 {{- define "tunesmith.config" -}}
-{{- $progress := dict }}
+{{- $own := dict }}
+{{- if .Values.priorityClasses.enabled }}
+{{- $name := include "tunesmith.name" . }}
+{{- $_ := set $own "priorityClasses" (dict "above" (printf "%s-above" $name) "below" (printf "%s-below" $name)) }}
+{{- end }}
 {{- if .Values.progress.enabled }}
+{{- $progress := dict }}
 {{- $certificate := include "tunesmith.certificate" . }}
 {{- $scheme := ternary "https" "http" (ne $certificate "") }}
 {{- $_ := set $progress "url" (printf "%s://%s.%s.svc:8443/" $scheme (include "tunesmith.name" .) .Release.Namespace) }}
 {{- if $certificate }}{{ $_ := set $progress "certificates" "/etc/tunesmith-tls" }}{{ end }}
+{{- $_ := set $own "progress" $progress }}
 {{- end }}
-{{- merge (dict) .Values.config (ternary (dict "progress" $progress) dict .Values.progress.enabled) | toYaml }}
+{{- merge (dict) .Values.config $own | toYaml }}
 {{- end -}}
 
 {{- /* What the operator may do, each rule for a reason that docs/operating.md gives. */ -}}

@@ -19,12 +19,15 @@ from tunesmith_api.failures import FailureClass, StageFailure
 
 Progress = Callable[[float, str], None]
 
+AMX_TILE_CONFIG = Path(__file__).with_name("amx_tile_config.h")
+
 # Every processor variant is built and chosen at run time: the cache, an image, a shared home folder meet other
 # processors than the one that built them, and a native build dies there of an illegal instruction. The run path
 # makes the folder relocatable. Neither a web page nor TLS is needed of a server that listens on loopback, and a
 # build must fetch nothing that is not pinned.
 CMAKE_OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release",
+    "CMAKE_CXX_FLAGS": f"-include {AMX_TILE_CONFIG}",
     "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
     "CMAKE_INSTALL_RPATH": "$ORIGIN",
     "BUILD_SHARED_LIBS": "ON",

@@ -11,7 +11,7 @@ class Pin:
     """A source distribution that carries llama.cpp and its Python bindings, and how we build it.
 
     `requirement` is what pip downloads, `archive` the file that comes and its sha256; `root` the folder in it,
-    `tree` llama.cpp in that folder. `recipe` is raised when CMake options or the layout change.
+    `tree` llama.cpp in that folder. `recipe` is raised when CMake options, headers or the layout change.
     """
 
     requirement: str
@@ -38,5 +38,5 @@ PIN = Pin(
     root="llama_cpp_python-0.3.36",
     tree="vendor/llama.cpp",
     build=Build(11312, "0c1e57098"),
-    recipe=1,
+    recipe=2,
 )

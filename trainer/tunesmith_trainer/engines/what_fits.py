@@ -25,7 +25,7 @@ def what_fits(room: Room, method: Method, tried: Batching) -> str:
     """What to change, in order of how little it changes; what a GPU of more memory alone would help says so."""
     alone = tried.micro == 1 and tried.checkpointing
     if not alone and longest_row(room, method) >= room.longest:
-        return "By estimate training.batchSize: 1 with gradientCheckpointing: true fits."
+        return "By estimate this fits: training.batchSize: 1 with gradientCheckpointing: true."
     # What was tried did not fit, whatever the estimate says.
     shorter = min(longest_row(room, method), room.longest // 2 // _STEP * _STEP)
     found = [f"training.maxSequenceLength: {shorter}"] if shorter else []
@@ -34,7 +34,7 @@ def what_fits(room: Room, method: Method, tried: Batching) -> str:
         found.append(f"training.method: QLoRA with rows of up to {with_qlora} tokens")
     if not found:
         return "By estimate nothing fits this GPU: choose a smaller model, or a GPU with more memory."
-    return f"By estimate this fits: {', or '.join(found)}."
+    return f"By estimate this fits, in a new job: {', or '.join(found)}."
 
 
 def longest_row(room: Room, method: Method) -> int:
