@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from tunesmith_api.rules import Rule, immutable, rules
+from tunesmith_api.rules import Rule, rules
 from tunesmith_api.schema import Api
 from tunesmith_api.sources import Dataset, same_rows
 
@@ -66,7 +66,13 @@ class Evaluation(Api):
                 "dataset cannot be changed once the job exists, apart from secretRef and endpoint: make a new job",
                 field="dataset",
             ),
-            *immutable("percent"),
+            # The default may be written out later.
+            Rule(
+                f"(has(self.percent) ? self.percent : {EVALUATION_PERCENT}) == "
+                f"(has(oldSelf.percent) ? oldSelf.percent : {EVALUATION_PERCENT})",
+                "percent cannot be changed once the job exists, since what was made depends on it: make a new job",
+                field="percent",
+            ),
         )
     )
 
