@@ -19,10 +19,10 @@ def kubectl(layout: Layout, *words: str, given: str | None = None) -> str:
     return done.stdout
 
 
-def node(layout: Layout) -> str:
-    """The name of the first node that takes any pod."""
+def node(layout: Layout) -> str | None:
+    """The name of the first node that takes any pod; None where there is none."""
     nodes = json.loads(kubectl(layout, "get", "nodes", "--output=json"))["items"]
-    return next(str(each["metadata"]["name"]) for each in nodes if not each["spec"].get("taints"))
+    return next((str(each["metadata"]["name"]) for each in nodes if not each["spec"].get("taints")), None)
 
 
 def job_of(layout: Layout, namespace: str, name: str) -> dict[str, Any]:

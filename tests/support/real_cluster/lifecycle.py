@@ -48,7 +48,7 @@ def up(layout: Layout) -> None:
     _apply(layout)
     parts.wait(lambda: answers(f"{layout.minio_here}/minio/health/ready"), "MinIO")
     parts.wait(lambda: _nodes_are_ready(layout), "the node")
-    kubectl(layout, "patch", "node", first_node(layout), "--subresource=status", "--type=merge", "--patch", _ONE_GPU)
+    kubectl(layout, "patch", "node", str(first_node(layout)), "--subresource=status", "--type=merge", "--patch", _ONE_GPU)
     if parts.started:
         say(f"ready after {time.monotonic() - began:.0f} s")
 
@@ -78,8 +78,10 @@ def without(layout: Layout, name: str) -> Iterator[None]:
 
 
 def _nodes_are_ready(layout: Layout) -> bool:
+    """All of them; the taint of one that is not is taken away some moments after it is."""
     path = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
-    return set(kubectl(layout, "get", "nodes", f"--output=jsonpath={path}").split()) == {"True"}
+    ready = set(kubectl(layout, "get", "nodes", f"--output=jsonpath={path}").split()) == {"True"}
+    return ready and first_node(layout) is not None
 
 
 def _apply(layout: Layout) -> None:
