@@ -48,7 +48,8 @@ def up(layout: Layout) -> None:
     _apply(layout)
     parts.wait(lambda: answers(f"{layout.minio_here}/minio/health/ready"), "MinIO")
     parts.wait(lambda: _nodes_are_ready(layout), "the node")
-    kubectl(layout, "patch", "node", str(first_node(layout)), "--subresource=status", "--type=merge", "--patch", _ONE_GPU)
+    name = str(first_node(layout))
+    kubectl(layout, "patch", "node", name, "--subresource=status", "--type=merge", "--patch", _ONE_GPU)
     if parts.started:
         say(f"ready after {time.monotonic() - began:.0f} s")
 
