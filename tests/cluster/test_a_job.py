@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,12 @@ WRITES_PER_STAGE = 4
 MANY = 120
 
 
+def events_of(plane: ControlPlane, namespace: str) -> list[dict[str, Any]]:
+    """What the operator has told of the jobs."""
+    events = plane.get(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")["items"]
+    return [event for event in events if event["regarding"]["kind"] == "FineTuneJob"]
+
+
 def test_a_job_runs_to_its_end(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
     """Under Pod Security 'restricted', each stage once, and a status that says so."""
     spec = a_spec(datasets=ROWS, quantizations=["Q8_0"])
@@ -32,14 +39,14 @@ def test_a_job_runs_to_its_end(plane: ControlPlane, namespace: str, tmp_path: Pa
             return phase_of(plane, path) == "Complete"
 
         wait_until(complete, "the job to be complete", SECONDS)
+        # It is told after the status has it.
+        wait_until(lambda: bool(events_of(plane, namespace)), "the job's end to be told", SECONDS)
 
-    found = plane.get(path)
+    found, told = plane.get(path), events_of(plane, namespace)
     assert {stage["state"] for stage in found["status"]["stages"]} == {"Done"}
     assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
     made = plane.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"]
     assert len(made) == len(found["status"]["stages"])
-    events = plane.get(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")["items"]
-    told = [event for event in events if event["regarding"]["kind"] == "FineTuneJob"]
     assert [(event["type"], event["reason"]) for event in told] == [("Normal", "Complete")]
     assert told[0]["regarding"]["uid"] == found["metadata"]["uid"]
     assert len(plane.writes_of_operator(namespace)) <= WRITES_PER_STAGE * len(made)

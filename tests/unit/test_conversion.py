@@ -190,6 +190,15 @@ def test_equal_distributions_agree_and_shifted_logits_are_equal() -> None:
     assert shortcomings(found, RIGHT) == []
 
 
+@pytest.mark.parametrize(("apart", "same"), [(0.05, 1.0), (0.2, 0.0)])
+def test_of_two_tokens_that_are_equally_likely_either_is_right(apart: float, same: float) -> None:
+    """Another processor rounds otherwise; what the right model prefers clearly is another matter."""
+    torch = pytest.importorskip("torch", reason="needs the trainer's packages")
+    right, judged = torch.tensor([[apart, 0.0, -9.0]]), torch.tensor([[0.0, 0.01, -9.0]])
+
+    assert compare([(right, judged)]).same_top == same
+
+
 def test_a_number_that_is_none_agrees_with_nothing() -> None:
     """A NaN must not slip through a comparison that is false both ways."""
     torch = pytest.importorskip("torch", reason="needs the trainer's packages")
