@@ -66,6 +66,7 @@ class PrepareExecution(Api):
     endpoint: str | None = None
     region: str | None = None
     ca_secret: str | None = None
+    store_secret: str | None = None
     lora_targets: tuple[str, ...] = ()
 
 
@@ -77,6 +78,7 @@ class Reach:
     endpoint: str | None = None
     region: str | None = None
     ca_secret: str | None = None
+    store_secret: str | None = None
 
 
 def prepare_execution(job_name: str, spec: JobSpec, resolved: Resolved, reach: Reach) -> PrepareExecution:
@@ -90,5 +92,6 @@ def prepare_execution(job_name: str, spec: JobSpec, resolved: Resolved, reach: R
         endpoint=reach.endpoint,
         region=reach.region,
         ca_secret=reach.ca_secret,
+        store_secret=reach.store_secret,
         lora_targets=resolve_settings(job_name, spec, resolved).train.fresh_targets,
     )

@@ -101,12 +101,12 @@ def test_progress_can_be_turned_off() -> None:
 
 
 def test_with_namespaces_it_has_rights_in_these_alone() -> None:
-    """A Role and its binding in each, and nothing for the whole cluster."""
+    """A Role and its binding in each, and none that holds in the whole cluster."""
     objects = rendered('namespaces=["a", "b"]')
     kinds = [(each["kind"], each["metadata"].get("namespace")) for each in objects]
 
     assert {("Role", "a"), ("Role", "b"), ("RoleBinding", "a"), ("RoleBinding", "b")} <= set(kinds)
-    assert not [kind for kind, _ in kinds if kind.startswith("ClusterRole")]
+    assert not [kind for kind, _ in kinds if kind == "ClusterRoleBinding"]
     arguments = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[1:] == ["--namespace=a", "--namespace=b"]
 
@@ -143,3 +143,18 @@ def test_an_operator_that_hangs_is_started_again() -> None:
     container = one(rendered(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
 
     assert container["livenessProbe"]["httpGet"] == container["readinessProbe"]["httpGet"]
+
+
+def test_users_get_the_rights_of_the_cluster_s_own_roles() -> None:
+    """An object of a namespace that its editors may not make would be of no use to them."""
+    roles = [each for each in rendered() if "aggregate-to" in str(each["metadata"].get("labels"))]
+    verbs = {
+        label.rpartition("-")[2]: set(role["rules"][0]["verbs"])
+        for role in roles
+        for label in role["metadata"]["labels"]
+        if label.startswith("rbac.authorization.k8s.io/aggregate-to-")
+    }
+
+    view = {"get", "list", "watch"}
+    assert verbs == {"view": view, "edit": view | {"create", "update", "patch", "delete"}}
+    assert {tuple(role["rules"][0]["resources"]) for role in roles} == {("finetunejobs",)}

@@ -120,11 +120,13 @@ def test_the_newest_pod_that_has_begun_tells_its_log() -> None:
 
 
 def test_what_a_retry_begins_anew() -> None:
-    """The failed stages; after a deadline only the clock."""
+    """The failed stages and those that wait for a store; after a deadline only the clock."""
     failed = a_job(phase="Failed", stages=[a_stage("train", "Failed")], failure=failing(FailureClass.OUT_OF_MEMORY))
     late = a_job(phase="Failed", stages=[a_stage("train")], failure=failing(FailureClass.DEADLINE, None))
 
-    assert stages_to_retry(failed) == ("train",)
+    away = a_job(phase="Running", stages=[a_stage("train", awaySince="2026-11-28T12:00:00Z"), a_stage("convert")])
+
+    assert stages_to_retry(failed) == stages_to_retry(away) == ("train",)
     assert stages_to_retry(late) == ()
 
 

@@ -21,6 +21,7 @@ spec:
   model: {source: hf://Qwen/Qwen2.5-1.5B-Instruct}
   datasets: [{source: s3://datasets/support.jsonl}]
 """
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SCALARS: list[tuple[str, Any]] = json.loads((FOLDER / "scalars.json").read_text())
 
 
@@ -196,3 +197,14 @@ def test_what_helps_names_a_field_only_where_one_is_named(text: str, hint: str) 
         parse_manifest(text)
 
     assert caught.value.hint.startswith(f"Correct {hint}")
+
+
+def test_the_quickstart_for_a_cluster_is_the_quickstart() -> None:
+    """With its sources in a store: nothing else is another there."""
+    texts = ((EXAMPLES / name).read_text() for name in ("quickstart.yaml", "quickstart-s3.yaml"))
+    here, there = (parse_manifest(text, "quickstart") for text in texts)
+
+    assert {source.partition("://")[0] for source in there.spec.sources().values()} == {"s3"}
+    assert there.metadata == here.metadata
+    same = {"model": here.spec.model, "datasets": here.spec.datasets}
+    assert there.spec.model_copy(update=same) == here.spec

@@ -75,6 +75,25 @@ def test_an_object_is_one_file_and_a_prefix_is_not(tmp_path: Path, monkeypatch: 
     }
 
 
+def test_an_object_of_the_store_s_service_is_read_with_the_store_s_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest names it once; another service never gets to see its keys."""
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    with minio_server(tmp_path / "minio") as server, minio_server(tmp_path / "other") as other:
+        server.write_secret(tmp_path / "secrets" / "store")
+        (tmp_path / "rows.jsonl").write_text("{}\n")
+        for each in (server, other):
+            each.client().fput_object(each.bucket, "rows.jsonl", str(tmp_path / "rows.jsonl"))
+        access = Access(tmp_path, tmp_path / "secrets", endpoint=server.endpoint, store_secret="store")
+        source = f"s3://{server.bucket}/rows.jsonl"
+        assert resolve_dataset(Dataset(source=source), access).resolved.size == 3
+        with pytest.raises(StageFailure) as caught:
+            resolve_dataset(Dataset(source=source, endpoint=other.endpoint), access)
+
+    assert caught.value.failure is FailureClass.SECRET_MISSING
+
+
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [

@@ -24,7 +24,14 @@ def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:
     """
     told = PrepareExecution.model_validate(request.execution)
     secrets = None if request.secrets is None else Path(request.secrets)
-    access = Access(Path(told.folder), secrets, endpoint=told.endpoint, region=told.region, ca_secret=told.ca_secret)
+    access = Access(
+        Path(told.folder),
+        secrets,
+        endpoint=told.endpoint,
+        region=told.region,
+        ca_secret=told.ca_secret,
+        store_secret=told.store_secret,
+    )
     for output in request.outputs:
         if output.kind in (Kind.BASE, Kind.ADAPTER) and (
             request.replace or artifacts.find(output.kind, output.key) is None

@@ -38,11 +38,12 @@ def resolved_request(request: StageRequest) -> tuple[StageRequest, Plan, Resolve
         endpoint=store.endpoint,
         region=store.region,
         ca_secret=store.ca_secret,
+        store_secret=store.secret,
     )
     resolved = resolve(spec, access)
     plan = make_plan(request.job.name, spec, resolved)
     stage = plan.stage(Stage.PREPARE)
-    reach = Reach(told["folder"], store.endpoint, store.region, store.ca_secret)
+    reach = Reach(told["folder"], store.endpoint, store.region, store.ca_secret, store.secret)
     execution = prepare_execution(request.job.name, spec, resolved, reach).to_json_dict()
     asked = {"outputs": stage.outputs, "settings": stage.settings, "execution": execution}
     return request.model_copy(update=asked), plan, resolved

@@ -3,15 +3,16 @@
 from tunesmith.cluster.problem import ClusterProblem
 from tunesmith.cluster.seen import SeenJob
 from tunesmith_api.failures import FailureClass
-from tunesmith_api.status import StageState
+from tunesmith_api.status import StageState, StageStatus
 
 
 def stages_to_retry(seen: SeenJob) -> tuple[str, ...]:
     """The stages that a retry begins anew; none where only the time was up, which a retry gives once more.
 
-    Raises a `ClusterProblem` where there is nothing to try again.
+    Among them are those that wait for a store that is away: whoever asks knows that it is back. Raises a
+    `ClusterProblem` where there is nothing to try again.
     """
-    failed = tuple(stage.name for stage in seen.status.stages if stage.state is StageState.FAILED)
+    failed = tuple(stage.name for stage in seen.status.stages if stage.state is StageState.FAILED or _waits(stage))
     failure = seen.status.failure
     if failed or (failure is not None and failure.failure is FailureClass.DEADLINE):
         return failed
@@ -22,3 +23,7 @@ def stages_to_retry(seen: SeenJob) -> tuple[str, ...]:
         )
     message = f"no stage of {seen.name} has failed that could be tried again: {failure.failure}: {failure.message}"
     raise ClusterProblem(message, failure.hint)
+
+
+def _waits(stage: StageStatus) -> bool:
+    return stage.state is StageState.WAITING and stage.away_since is not None

@@ -115,6 +115,7 @@ def source_access(manifest: ManifestText, location: StoreLocation) -> Access:
         endpoint=location.endpoint,
         region=location.region,
         ca_secret=location.ca_secret,
+        store_secret=location.secret,
     )
 
 
@@ -123,7 +124,8 @@ def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: 
     spec = job.spec
     if stage.stage is Stage.PREPARE:
         assert record.resolved is not None  # noqa: S101  # open_job resolves
-        reach = Reach(str(access.base), access.endpoint, access.region, access.ca_secret)
+        s3 = (access.endpoint, access.region, access.ca_secret, access.store_secret)
+        reach = Reach(str(access.base), *s3)
         return prepare_execution(job.metadata.name, spec, record.resolved, reach).to_json_dict()
     if stage.stage is Stage.TRAIN:
         # On one machine a GPU is used if there is one; asking for it in the manifest makes it a condition.

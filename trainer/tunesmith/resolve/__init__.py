@@ -120,7 +120,10 @@ def _fetch_pinned(uri: str, pinned: ResolvedModel | ResolvedDataset, into: Path,
 def resolve_dataset(dataset: Dataset, access: Access, revision: str | None = None) -> Fetched:
     """A dataset's rows, fetched into the cache and pinned by the digest of their bytes."""
     source = parse_source(dataset.source)
-    access = replace(_with_secret(access, dataset.secret_ref), endpoint=dataset.endpoint or access.endpoint)
+    access = _with_secret(access, dataset.secret_ref)
+    if dataset.endpoint is not None:
+        # Another service, which the store's keys are none of the business of.
+        access = replace(access, endpoint=dataset.endpoint, store_secret=None)
     listing = list_source(source, "dataset", revision, access)
     where = source.told
     choice = (dataset.config, dataset.split)

@@ -21,7 +21,10 @@ _ON_DISK = (Scheme.FILE, Scheme.HTTPS, Scheme.PVC)
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How sources are reached: the folder that relative file paths start from, Secrets, and the S3 service."""
+    """How sources are reached: the folder that relative file paths start from, Secrets, and the S3 service.
+
+    `store_secret` is that of the store, whose service it is: for its buckets where a source names no Secret itself.
+    """
 
     base: Path
     secrets: Path | None = None
@@ -29,6 +32,7 @@ class Access:
     endpoint: str | None = None
     region: str | None = None
     ca_secret: str | None = None
+    store_secret: str | None = None
 
     @property
     def token(self) -> str | None:
@@ -41,7 +45,7 @@ class Access:
             uri=f"s3://{source.place}",
             endpoint=self.endpoint,
             region=self.region,
-            secret=self.secret,
+            secret=self.secret or self.store_secret,
             ca_secret=self.ca_secret,
         )
 
