@@ -1,6 +1,6 @@
 """From a stage and its record to the batch/v1 Job that runs it, sized by the plan's own estimates."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_api.effective import resolve_settings
@@ -38,7 +38,7 @@ class Builder:
         """The Job that is wanted now; ValueError where no store is named anywhere."""
         request = request_of(world, course, stage, status, self.settings)
         request = request.model_copy(update={"progress": self.progress})
-        identity = replace(_identity(world, course, stage, status), memory=_memory(world, stage))
+        identity = _identity(world, course, stage, status)
         template = pod_template(request, identity, self._place(world, course, stage), self.settings)
         return stage_job(template, identity, world.spec.backoff_limit, seconds_left(world))
 
@@ -80,5 +80,6 @@ def _identity(world: World, course: Course, stage: PlannedStage, status: StageSt
         stage=stage.name,
         keys=canonical_json(stage.recorded_keys().to_json_dict()).decode(),
         turn=status.turn,
+        memory=_memory(world, stage),
         limit=world.spec.active_deadline_seconds,
     )

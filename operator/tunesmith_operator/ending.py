@@ -4,6 +4,7 @@ from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_api.status import StageState, StageStatus
+from tunesmith_operator.deadline import deadline
 from tunesmith_operator.failure_of_job import failure_of_job, result_of
 from tunesmith_operator.outage import away_since, ended_at, tried_at
 from tunesmith_operator.settings import OperatorSettings
@@ -15,18 +16,20 @@ MEMORY = (FailureClass.OUT_OF_MEMORY, FailureClass.OUT_OF_MEMORY_GPU)
 def complete(job: StageJob, planned: PlannedStage, known: StageStatus) -> StageStatus:
     """Done if its result can be read.
 
-    Where the pod is gone the Job is made again, and the stage answers from its artifact; what a pod has said and nobody
-    can read would be the same another time.
+    Where the pod is gone the Job is made again, and the stage answers from its artifact; once also where the pod has
+    said nothing. What nobody can read would be the same another time.
     """
     result = result_of(job.pods)
     if result is not None and result.failure is None:
         done = {"state": StageState.DONE, "message": "", "result": result, "keys": keys_of(planned), "away_since": None}
         return known.model_copy(update=done | {"started": job.started, "finished": job.finished})
     newest = job.newest_pod
-    if newest is None or newest.ended is None or not newest.ended.message:
+    if newest is None or newest.ended is None:
         return without_job(known)
     said = newest.ended.message.strip()[:200]
-    message = f"{planned.name} has ended well and said nothing that this operator can read: {said}"
+    if not said and job.turn == 0:
+        return anew(known)
+    message = f"{planned.name} has ended well and said nothing that this operator can read: {said or 'nothing at all'}"
     hint = "Check that the operator's images are of its own version."
     failure = failure_of(StageFailure(FailureClass.INTERNAL, message, hint), planned.stage)
     return with_failure(known, planned, failure, job)
@@ -53,9 +56,10 @@ def failed(
 
 
 def _late(world: World, known: StageStatus, job: StageJob) -> StageStatus:
-    """Ended by the deadline that was the job's when it was made: anew if that was put off, else the job is late."""
+    """Ended by the deadline that was the job's then: anew where there is time again, else the job is late."""
     waits = known.model_copy(update={"turn": job.turn, "state": StageState.WAITING, "message": ""})
-    return waits if job.limit == str(world.spec.active_deadline_seconds or "") else anew(waits)
+    ends = deadline(world, world.status)
+    return anew(waits) if ends is None or world.now < ends else waits
 
 
 def has_more(job: StageJob, planned: PlannedStage, known: StageStatus, memory: str) -> bool:

@@ -201,7 +201,7 @@ def test_a_result_that_cannot_be_read_is_asked_for_again(cluster: Cluster) -> No
     assert state_of(cluster, "train") is StageState.WAITING
 
     assert settle(cluster).phase is Phase.COMPLETE
-    assert cluster.created[job_of(cluster, "train"), 0] == 2
+    assert cluster.made.count("train") == 2
 
 
 def test_suspend_frees_what_runs_and_resume_goes_on(cluster: Cluster) -> None:

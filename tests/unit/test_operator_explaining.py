@@ -51,7 +51,6 @@ async def seen(explained: Explained, world: World, events: Events, turns: Turns)
     explained.warnings(world, events, turns)
     while explained._asking:
         await asyncio.wait(explained._asking.values())
-        await asyncio.sleep(0)
     return explained.warnings(world, events, turns)
 
 

@@ -328,6 +328,20 @@ def test_last_words_that_nobody_can_read_fail_the_stage(cluster: Cluster) -> Non
     assert failure.message == "convert has ended well and said nothing that this operator can read: done, thank you"
 
 
+def test_an_image_that_says_nothing_is_not_started_for_ever(cluster: Cluster) -> None:
+    """It is not ours: once may be chance."""
+    until(cluster, "convert")
+    for _ in range(2):
+        cluster.complete(job_of(cluster, "convert"), message="")
+        if one_pass(cluster).status.failure is None:
+            until(cluster, "convert")
+
+    failure = settle(cluster).failure
+    assert failure is not None
+    assert failure.message.endswith("said nothing that this operator can read: nothing at all")
+    assert cluster.made.count("convert") == 2
+
+
 def test_a_failure_says_how_to_ask_again(cluster: Cluster) -> None:
     """Nothing else begins a failed stage anew."""
     until(cluster, "prepare")
@@ -430,6 +444,17 @@ def test_a_deadline_that_was_put_off_begins_anew_what_it_had_ended(timed: Cluste
     timed.edit(activeDeadlineSeconds=6000)
     assert settle(timed).phase is Phase.COMPLETE
     assert record(timed, "train").turn == 1
+
+
+def test_a_retry_gives_time_again_to_what_its_own_deadline_ended(timed: Cluster) -> None:
+    """The Job that was ended so is still there, and has the name."""
+    until(timed, "train")
+    timed.now += 11 * MINUTE
+    late(timed)
+    assert settle(timed).phase is Phase.FAILED
+    timed.retry = "1"
+
+    assert settle(timed).phase is Phase.COMPLETE
 
 
 def test_a_deadline_that_somebody_else_gave_fails_the_stage(cluster: Cluster) -> None:
