@@ -70,8 +70,8 @@ def _of_stages(before: JobStatus, after: JobStatus) -> Iterator[Notice]:
         other = earlier is not None and earlier.state is StageState.DONE and stage.keys is None
         if earlier is not None and stage.turn > earlier.turn and not other:
             yield Notice(NoticeType.NORMAL, "BegunAnew", f"{stage.name} is begun anew")
-        waits = stage.state is StageState.WAITING and stage.message and stage.message not in ORDINARY
-        waited = earlier is not None and earlier.message and earlier.message not in ORDINARY
+        waits = stage.state is StageState.WAITING and stage.message and stage.message != ORDINARY
+        waited = earlier is not None and earlier.message and earlier.message != ORDINARY
         if waits and not waited:
             yield Notice(NoticeType.WARNING, "Waiting", f"{stage.name}: {stage.message}")
 

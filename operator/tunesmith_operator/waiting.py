@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from tunesmith_operator.tries import TRIED_AGAIN
 from tunesmith_operator.world import StageJob, StagePod, Warned
 
-_NO_POD, _STARTING = "waiting for its pod", "its pod is being started"
-# What every stage waits for, and nobody has to know.
-ORDINARY = (_NO_POD, _STARTING)
+# What every stage waits for, and nobody has to know: one sentence before its pod is there and after, since between them
+# would be a write of the status for nobody.
+ORDINARY = "its pod is being started"
 # The kubelet's reasons while nothing is wrong yet: an image that is pulled, a volume that is mounted.
 STARTING_REASONS = ("ContainerCreating", "PodInitializing")
 # How long after its grace period a pod may take to go before its node is asked about: a kubelet that lives kills at
@@ -23,7 +23,7 @@ def waiting_for(job: StageJob, now: datetime, warnings: Mapping[str, Warned]) ->
     pod = job.newest_pod
     if pod is None:
         warning = warnings.get(job.uid)
-        return f"no pod can be made for it: {warning.text}" if warning else job.message or _NO_POD
+        return f"no pod can be made for it: {warning.text}" if warning else job.message or ORDINARY
     if pod.started is not None or pod.gone_by is not None:
         return _between_pods(job, pod, now)
     if pod.unschedulable:
@@ -31,7 +31,7 @@ def waiting_for(job: StageJob, now: datetime, warnings: Mapping[str, Warned]) ->
     if pod.waiting is not None and pod.waiting[0] not in STARTING_REASONS:
         return f"{pod.waiting[0]}: {pod.waiting[1]}".rstrip(": ")
     warning = warnings.get(pod.uid)
-    return f"its pod does not start: {warning.text}" if warning else _STARTING
+    return f"its pod does not start: {warning.text}" if warning else ORDINARY
 
 
 def overdue(pod: StagePod) -> datetime | None:
