@@ -89,13 +89,16 @@ def _beside(affinity: dict[str, Any] | None, condition: dict[str, Any]) -> dict[
 
 
 def secret_names(stage: Stage, spec: JobSpec, store: StoreLocation) -> tuple[str, ...]:
-    """The Secrets that a stage reads: the store's for all, the sources' for prepare, the hub's for publish."""
+    """The Secrets that a stage reads: the store's for all, the sources' for prepare, the hub's for publish.
+
+    prepare looks whether the hub's is there, so that it is not found missing after the training.
+    """
     references: list[SecretReference | None] = []
     if stage is Stage.PREPARE:
         held_out = spec.evaluation.dataset
         references += [spec.model.secret_ref, *(dataset.secret_ref for dataset in spec.datasets)]
         references += [] if held_out is None else [held_out.secret_ref]
-    if stage is Stage.PUBLISH and spec.publish.hub is not None:
+    if stage in (Stage.PREPARE, Stage.PUBLISH) and spec.publish.hub is not None:
         references.append(spec.publish.hub.secret_ref)
     named = (reference.name for reference in references if reference is not None)
     return _unique(name for name in (store.secret, store.ca_secret, *named) if name is not None)

@@ -128,6 +128,20 @@ def test_a_store_that_is_away_is_told(tmp_path: Path) -> None:
     assert "the-secret-key" not in ran.stdout + ran.stderr
 
 
+@pytest.mark.parametrize("keys", [(), ("accessKey",)], ids=["absent", "without a token"])
+def test_a_token_for_the_push_is_missed_before_the_training(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    """It is needed at the very end."""
+    for key in keys:
+        (tmp_path / "secrets" / "writer").mkdir(parents=True)
+        (tmp_path / "secrets" / "writer" / key).write_text("something")
+    hub = {"repo": "org/name", "secretRef": {"name": "writer"}}
+    ran = run_job(tmp_path, manifest(publish={"hub": hub}), TUNESMITH_SECRETS=str(tmp_path / "secrets"))
+
+    assert ran.code == 1
+    assert "'writer'" in told(ran, "SecretMissing")
+    assert ran.started() == []
+
+
 def test_a_manifest_that_is_wrong_leaves_no_trace(tmp_path: Path) -> None:
     """Not even the output folder."""
     job = manifest(quantizations=["Q4_KM"])

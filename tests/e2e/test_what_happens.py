@@ -95,7 +95,7 @@ def test_what_no_node_has_is_waited_for_and_told(small: RealJob) -> None:
 
 
 def test_a_wrong_dataset_and_wrong_secrets_fail_before_anything_is_trained(small: RealJob) -> None:
-    """With the rows, and with the Secret's name; one whose keys are nobody's too."""
+    """With the rows, and with the Secret's name, that of the hub for the result too; one whose keys are nobody's."""
     client = minio().client()
     rows = b'{"messages": [{"role": "user", "content": "a"}]}\n{"messages": [{"role": "robot", "content": "b"}]}\n'
     client.put_object(BUCKET, "sources/broken.jsonl", io.BytesIO(rows), len(rows))
@@ -103,6 +103,9 @@ def test_a_wrong_dataset_and_wrong_secrets_fail_before_anything_is_trained(small
     broken = small.another("broken", datasets=[{"source": f"s3://{BUCKET}/sources/broken.jsonl", **secret}])
     absent = {"secretRef": {"name": "absent"}}
     keyless = small.another("keyless", model={"source": f"s3://{BUCKET}/sources/two-layers", **absent})
+
+    hub = {"hub": {"repo": "org/name", **absent}}
+    mute = small.another("mute", publish=hub)
 
     keys = {"accessKey": "nobody", "secretKey": "nothing-at-all"}
     secret_of_nobody = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "nobody"}, "stringData": keys}
@@ -112,10 +115,11 @@ def test_a_wrong_dataset_and_wrong_secrets_fail_before_anything_is_trained(small
 
     failure = broken.ended("Failed")["failure"]
     assert (failure["class"], failure["stage"]) == ("DatasetInvalid", "prepare")
-    failure = keyless.ended("Failed")["failure"]
-    assert (failure["class"], failure["stage"]) == ("SecretMissing", "prepare")
-    assert "absent" in failure["message"]
-    assert {stage["name"] for stage in keyless.status()["stages"]} == {"prepare"}
+    for job in (keyless, mute):
+        failure = job.ended("Failed")["failure"]
+        assert (failure["class"], failure["stage"]) == ("SecretMissing", "prepare")
+        assert "absent" in failure["message"]
+        assert {stage["name"] for stage in job.status()["stages"]} == {"prepare"}
     failure = stranger.ended("Failed")["failure"]
     assert (failure["class"], failure["stage"]) == ("AccessDenied", "prepare")
 

@@ -70,7 +70,7 @@ def test_a_job_without_a_store_gets_the_operators() -> None:
 
 
 def test_secrets_are_mounted_where_they_are_read_and_may_be_absent() -> None:
-    """The store's by all stages, the sources' by prepare, the hub's by publish."""
+    """The store's by all stages, the sources' by prepare, the hub's by publish; prepare looks whether that is there."""
     spec = a_spec(
         store=STORE,
         model={"source": "hf://org/model", "secretRef": {"name": "hub"}},
@@ -78,12 +78,12 @@ def test_secrets_are_mounted_where_they_are_read_and_may_be_absent() -> None:
         publish={"hub": {"repo": "org/name", "secretRef": {"name": "writer"}}},
     )
     store = store_of(Cluster(spec=spec).world(), SETTINGS)
-    assert secret_names(Stage.PREPARE, spec, store) == ("own", "authority", "hub", "rows")
+    assert secret_names(Stage.PREPARE, spec, store) == ("own", "authority", "hub", "rows", "writer")
     assert secret_names(Stage.TRAIN, spec, store) == ("own", "authority")
     assert secret_names(Stage.PUBLISH, spec, store) == ("own", "authority", "writer")
     volumes = [volume["secret"] for volume in pod_of(a_job(spec))["volumes"] if "secret" in volume]
     assert {volume["secretName"]: volume["optional"] for volume in volumes} == {
-        "own": True, "authority": True, "hub": True, "rows": True,
+        "own": True, "authority": True, "hub": True, "rows": True, "writer": True,
     }  # fmt: skip
 
 

@@ -4,6 +4,10 @@ from pathlib import Path
 
 from tunesmith.cache import SECRETS, config_dir, named_folder
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.spec import Publish
+
+# The key of a hub's Secret.
+HUB_TOKEN = "token"  # noqa: S105  # its name
 
 
 def secrets_root() -> Path:
@@ -38,6 +42,12 @@ def secret_key(name: str | None, key: str, root: Path | None = None) -> str | No
             f"Add the key to the Secret; locally make the file {folder / key}.",
         )
     return value
+
+
+def refuse_push_without_token(publish: Publish, root: Path | None = None) -> None:
+    """`SecretMissing` where the hub that gets a copy needs a Secret that is absent; asked before hours of work."""
+    if publish.hub is not None and publish.hub.secret_ref is not None:
+        secret_key(publish.hub.secret_ref.name, HUB_TOKEN, root)
 
 
 def secret_value(folder: Path | None, key: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.resolve import Access, resolve
+from tunesmith.secrets import refuse_push_without_token
 from tunesmith.store import Artifacts
 from tunesmith_api.execution import Reach, prepare_execution
 from tunesmith_api.plan import Plan, make_plan
@@ -27,14 +28,16 @@ def is_open(request: StageRequest) -> bool:
 def resolved_request(request: StageRequest) -> tuple[StageRequest, Plan, Resolved]:
     """The request as a laptop would write it, the plan that its outputs are of, and the pinned sources.
 
-    Raises what `resolve` raises.
+    Raises what `resolve` raises, and `SecretMissing` for the token that publish will need.
     """
     told = request.execution
     spec = JobSpec.model_validate(told[_SPEC])
+    secrets = None if request.secrets is None else Path(request.secrets)
+    refuse_push_without_token(spec.publish, secrets)
     store = request.store
     access = Access(
         Path(told["folder"]),
-        None if request.secrets is None else Path(request.secrets),
+        secrets,
         endpoint=store.endpoint,
         region=store.region,
         ca_secret=store.ca_secret,

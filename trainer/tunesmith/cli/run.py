@@ -30,6 +30,7 @@ from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Run
 from tunesmith.local.scratch import working_in
 from tunesmith.manifest import load_manifest, read_manifest
+from tunesmith.secrets import refuse_push_without_token
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Failure, Stage, failure_of
@@ -110,6 +111,7 @@ def _run(wanted: Wanted, console: Console, *, as_json: bool) -> Outcome:
         for note in _notes(local, to_make):
             console.print(note, style="yellow", soft_wrap=True)
         refuse_a_folder_of_others(folder, _may_deliver(local), None if to_make else _made(local))
+        refuse_push_without_token(local.job.spec.publish, local.site.secrets)
         refuse_disks(local, to_make)
         if to_make:
             _provide_tools(console)

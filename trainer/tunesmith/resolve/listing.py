@@ -10,7 +10,7 @@ from tunesmith.resolve import archives, buckets, hub, web
 from tunesmith.resolve.digests import file_digest
 from tunesmith.resolve.failures import SourceAbsent
 from tunesmith.resolve.uri import Scheme, Source, claim_path, local_path
-from tunesmith.secrets import secret_key
+from tunesmith.secrets import HUB_TOKEN, secret_key
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ResolvedFile
 from tunesmith_api.stages import StoreLocation
@@ -37,7 +37,7 @@ class Access:
     @property
     def token(self) -> str | None:
         """The named Secret's token; `SecretMissing` where it is named and not there, never another one's rights."""
-        return secret_key(self.secret, "token", self.secrets)
+        return secret_key(self.secret, HUB_TOKEN, self.secrets)
 
     def bucket(self, source: Source) -> StoreLocation:
         """How the bucket of an ``s3://`` source is reached."""

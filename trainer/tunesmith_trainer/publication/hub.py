@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunesmith.published_names import OWN_FOLDER
 from tunesmith.resolve.hub import told
-from tunesmith.secrets import secret_folder, secret_value
+from tunesmith.secrets import HUB_TOKEN, secret_key
 from tunesmith.store.folders import files_below
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.settings import HubSettings
@@ -27,7 +27,7 @@ def push(folder: Path, hub: HubSettings, secrets: Path | None) -> str:
 
     # Its bars would stand between the lines of the stage's log.
     disable_progress_bars()
-    api = HfApi(token=secret_value(secret_folder(hub.secret, secrets), "token"))
+    api = HfApi(token=secret_key(hub.secret, HUB_TOKEN, secrets))
     # upload_folder would make several commits of it, where hf_xet is installed: readers would see half a result.
     additions = [CommitOperationAdd(path, folder / path) for path in _wanted(folder, hub)]
 
