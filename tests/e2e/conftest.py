@@ -1,28 +1,56 @@
 """One cluster with the operator for all tests of this folder; the jobs share a namespace, so that they share work."""
 
+import os
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from support.control_plane import ROOT
 from support.models import cut, smollm2
 from support.real_cluster.installed import BUCKET, SECRET, install, minio, team
 from support.real_cluster.jobs import GATES, RealJob
-from support.real_cluster.layout import Layout, layout
-from support.real_cluster.lifecycle import up
+from support.real_cluster.layout import Layout, layout, recorded
+from support.real_cluster.lifecycle import down, up
 from support.real_cluster.network import cut_off
 from support.runs import ROWS, manifest
 
+# Until when `make test` waits for the images, in seconds since 1970: it is bounded on slow machines too.
+IMAGES_BY = "TUNESMITH_TEST_IMAGES_BY"
+_TIMED_OUT = 124  # timeout(1)
+
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Layout]:
-    """A running cluster, where pods have no route to the outside; `make cluster-down` ends it."""
-    here = layout()
-    up(here)
-    install(here)
-    with cut_off(here):
-        yield here
+def cluster(request: pytest.FixtureRequest) -> Iterator[Layout]:
+    """A running cluster, where pods have no route to the outside; one that was not up before is taken down again."""
+    if os.geteuid() != 0:
+        pytest.skip("a real cluster needs root")
+    here, was_up = layout(), recorded() is not None
+    try:
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            up(here)
+            have_images()
+            install(here)
+        with cut_off(here):
+            yield here
+    finally:
+        if not was_up:
+            down(here)
+
+
+def have_images() -> None:
+    """Build what is not built; a build that is cut short goes on from its layers the next time."""
+    by = os.environ.get(IMAGES_BY)
+    bound = [] if by is None else ["timeout", str(max(1, int(by) - int(time.time())))]
+    command = [*bound, sys.executable, "-m", "support.real_cluster.images"]
+    code = subprocess.run(command, cwd=ROOT / "tests", check=False).returncode
+    if code == _TIMED_OUT:
+        pytest.skip("the images were not built in the time that 'make test' has: 'make images' goes on with them")
+    assert code == 0
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,6 @@ from support.real_cluster.lifecycle import without
 from support.real_cluster.pods import run_pod
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.slow
-
 # What the rule of network.py answers; a router on the way would let it wait.
 OUTWARDS = """
 import errno, socket
@@ -37,6 +35,7 @@ def installed_with(job: RealJob, **config: Any) -> Iterator[None]:
         install(job.cluster)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_during_a_training_is_waited_for(small: RealJob) -> None:
     """MinIO ends, so that a checkpoint cannot be stored, for longer than stage and Job try; then the job goes on.
 
@@ -57,6 +56,7 @@ def test_a_store_that_is_away_during_a_training_is_waited_for(small: RealJob) ->
     assert train["result"]["figures"]["resumedFrom"] >= LONG["saveEvery"]
 
 
+@pytest.mark.slow
 def test_an_image_that_is_not_there_fails_after_the_patience_and_a_retry_goes_on(small: RealJob) -> None:
     """It is named; what was done before stays done. An operator that is installed anew makes no Job again."""
     made = uids(small)

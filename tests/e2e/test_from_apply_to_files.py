@@ -3,13 +3,9 @@
 import hashlib
 import json
 
-import pytest
-
 from support.real_cluster.installed import BUCKET, minio
 from support.real_cluster.jobs import RealJob, stage_of
 from tunesmith.store.published import KEY_DIGITS
-
-pytestmark = pytest.mark.slow
 
 
 def read(name: str) -> bytes:

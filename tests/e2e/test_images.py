@@ -9,8 +9,6 @@ from support.real_cluster.images import NAMES, reference
 from support.real_cluster.layout import Layout, layout
 from support.real_cluster.pods import run_pod
 
-pytestmark = pytest.mark.slow
-
 # Compressed, in bytes: what a node pulls.
 LARGEST = {"operator": 200_000_000, "gguf": 400_000_000}
 LABELS = {"title", "description", "licenses", "version", "revision"}

@@ -11,8 +11,6 @@ from support.real_cluster.jobs import LONG, STEPS, RealJob, stage_of
 from support.real_cluster.layout import Layout
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.slow
-
 
 def test_suspended_drained_and_killed_in_the_middle_it_ends_as_if_nothing_had_been(small: RealJob) -> None:
     """A suspension saves at the running step; a pod that is evicted or deleted loses at most what was since the last
@@ -67,6 +65,7 @@ def artifacts(job: RealJob) -> set[str]:
     return {str(each.object_name) for each in found}
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_suffice_is_told_and_can_be_raised(small: RealJob) -> None:
     """The kernel ends it; with more in the manifest the stage runs again, and no other."""
     limit = [{"name": "train", "resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "200Mi"}}}]
