@@ -57,6 +57,25 @@ def test_a_store_that_is_away_during_a_training_is_waited_for(small: RealJob) ->
 
 
 @pytest.mark.slow
+def test_a_node_that_is_lost_is_told_and_no_second_pod_is_made_beside_its(small: RealJob) -> None:
+    """Its kubelet is gone while a pod is to go: nobody knows whether that still writes. The job goes on with it."""
+    if small.cluster.origin is not Origin.BUILT:
+        pytest.skip("the kubelet of this cluster is not ours to end")
+    job = small.another("nodeless", training=LONG | {"seed": 22}, backoffLimit=0)
+    job.trained(LONG["saveEvery"] + 1)
+    with without(job.cluster, "kubelet"):
+        [pod] = job.pods("train")
+        job.kubectl("delete", "pod", pod, "--wait=false")
+        waits = job.until(lambda status: "node is lost" in status["message"], "the job to tell of the node")
+        assert job.pods("train") == [pod]
+    train = stage_of(job.ended(), "train")
+
+    assert waits["phase"] == "Running"
+    assert train["turn"] == 0
+    assert train["result"]["figures"]["resumedFrom"] >= LONG["saveEvery"]
+
+
+@pytest.mark.slow
 def test_an_image_that_is_not_there_fails_after_the_patience_and_a_retry_goes_on(small: RealJob) -> None:
     """It is named; what was done before stays done. An operator that is installed anew makes no Job again."""
     made = uids(small)
