@@ -53,7 +53,7 @@ def watched(plane: ControlPlane, namespace: str) -> Iterator[Any]:
         def seen(name: str) -> float:
             for line in lines:
                 body = json.loads(line)["object"]
-                if body["metadata"]["name"] == name and (body.get("status") or {}).get("observedGeneration"):
+                if body["metadata"]["name"] == name and body["status"]["observedGeneration"] > 0:
                     return time.monotonic()
             raise RuntimeError("the watch has ended")
 

@@ -5,4 +5,4 @@ set -eu
 apt-get update >/dev/null
 apt-get install --yes --no-install-recommends cmake g++ ninja-build python3-pip >/dev/null
 PYTHONPATH=/source TUNESMITH_CACHE=/built python3 -m tunesmith.llama_cpp
-mv /built/llama.cpp/b* /llama.cpp
+mv /built/llama.cpp/b[0-9]* /llama.cpp

@@ -168,8 +168,8 @@ class ArtifactStatus(Recorded):
 class JobStatus(Recorded):
     """What has become of a job."""
 
-    observed_generation: Annotated[int | None, Field(ge=0)] = None
-    """The generation of the spec that this speaks of."""
+    observed_generation: Annotated[int | None, Field(ge=-1)] = None
+    """The generation of the spec that this speaks of; -1 until an operator has seen the job."""
     phase: Phase = Phase.PENDING
     """Where the job stands, for people."""
     message: Sentence = ""

@@ -53,6 +53,11 @@ class SystemPromptMode(StrEnum):
     TEXT = "Text"
 
 
+# A card that is sold as 24 GB shows less: error correction takes a sixteenth and the driver some (NVIDIA's A10 shows
+# 22,731 MiB, the L4 23,034; their node labels say the same).
+GPU_SHOWN_SHARE = 0.9
+
+
 class Gpu(Api):
     """The GPU that training needs; named by its product or by the memory that it must have."""
 
@@ -70,7 +75,8 @@ class Gpu(Api):
     ] = None
     """The product as NVIDIA's feature discovery names it in the node label nvidia.com/gpu.product."""
     memory: Annotated[str | None, Field(min_length=2, max_length=32, pattern=GPU_MEMORY)] = None
-    """The least memory of the GPU with its unit (Mi, Gi, Ti, G or T), for example 24Gi."""
+    """The least memory of the GPU as it is sold, with its unit (Mi, Gi, Ti, G or T), for example 24Gi. One that shows a
+    tenth less is taken."""
     count: Annotated[
         int,
         Field(

@@ -64,9 +64,10 @@ class Builder:
 
 
 def _memory(world: World, stage: PlannedStage) -> str:
-    """The digest of what the manifest says of a stage's memory: what it adds is worth another try, labels are not."""
+    """The digest of what the manifest says of a stage's memory: what it adds, or another GPU, is worth another try."""
     training = world.spec.training
-    rows = [training.batch_size, training.gradient_checkpointing] if stage.stage is Stage.TRAIN else []
+    gpu = training.gpu and [training.gpu.product, training.gpu.memory]
+    rows = [training.batch_size, training.gradient_checkpointing, gpu] if stage.stage is Stage.TRAIN else []
     resources = placed(stage.stage, world.spec, _NOTHING).get("resources", {})
     return digest_of([{kind: amounts for kind, amounts in resources.items() if amounts}, rows])
 

@@ -8,11 +8,9 @@ from pydantic import ValidationError
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_operator.giving_up import EVICTED
+from tunesmith_operator.tries import killed_for_memory
 from tunesmith_operator.world import DEADLINE_EXCEEDED, Ended, StageJob, StagePod
 
-# Killed by SIGKILL (128 + 9): under a memory limit most likely the kernel, where the kubelet does not say so itself
-# (KEP-3329: the reason OOMKilled is no part of the API).
-_KILLED = 137
 _CLASSES = {rule.exit_code: failure for failure, rule in FAILURES.items()}
 
 
@@ -68,7 +66,7 @@ def _by_its_node(refusal: tuple[str, str], stage: Stage) -> StageFailure:
 
 
 def _ended(ended: Ended, stage: Stage) -> StageFailure:
-    if ended.reason == "OOMKilled" or ended.exit_code == _KILLED:
+    if killed_for_memory(ended):
         hint = (
             f"Give it more: spec.stages, name: {stage}, resources.limits.memory; or choose a smaller length or batch."
         )

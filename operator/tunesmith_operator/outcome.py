@@ -115,9 +115,10 @@ def _failed_stage(name: str, stages: tuple[StageStatus, ...]) -> Failure | None:
     """Of several the one that failed first in the plan: what follows may have failed of it."""
     failures = (stage.result.failure for stage in stages if stage.state is StageState.FAILED and stage.result)
     first = next(iter(failures), None)
-    if first is None or first.failure in MEMORY:
-        return first
-    return first.model_copy(update={"hint": f"{first.hint} Then ask for it again: tunesmith retry {name}.".lstrip()})
+    if first is None:
+        return None
+    then = "More memory in the manifest is tried by itself, after anything else" if first.failure in MEMORY else "Then"
+    return first.model_copy(update={"hint": f"{first.hint} {then} ask for it again: tunesmith retry {name}.".lstrip()})
 
 
 def _failed_gates(stages: tuple[StageStatus, ...]) -> Failure | None:

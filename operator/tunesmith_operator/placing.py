@@ -10,6 +10,7 @@ from typing import Any
 from tunesmith_api.placement import quantity_number
 from tunesmith_api.spec import JobSpec, SecretReference
 from tunesmith_api.stages import Stage, StoreLocation
+from tunesmith_api.training import GPU_SHOWN_SHARE
 from tunesmith_operator.settings import OperatorSettings
 
 _MEBIBYTE = 1 << 20
@@ -73,8 +74,8 @@ def with_gpu(place: dict[str, Any], spec: JobSpec, settings: OperatorSettings) -
 
 
 def _has_memory(memory: str, settings: OperatorSettings) -> dict[str, Any]:
-    """Gt takes whole numbers and means more than: one less than is asked for, in the label's MiB."""
-    wanted = int(quantity_number(memory) / Decimal(_MEBIBYTE))
+    """In the label's MiB, of which a card shows less than it is sold as. Gt means more than, of whole numbers."""
+    wanted = int(quantity_number(memory) / Decimal(_MEBIBYTE) * Decimal(str(GPU_SHOWN_SHARE)))
     return {"key": settings.gpu_memory_label, "operator": "Gt", "values": [str(wanted - 1)]}
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from tunesmith_operator.tries import TRIED_AGAIN
-from tunesmith_operator.world import StageJob, StagePod, Warned
+from tunesmith_api.failures import FailureClass
+from tunesmith_operator.tries import FINAL, TRIED_AGAIN, killed_for_memory
+from tunesmith_operator.world import Ended, StageJob, StagePod, Warned
 
 # What every stage waits for, and nobody has to know: one sentence before its pod is there and after, since between them
 # would be a write of the status for nobody.
@@ -49,6 +50,13 @@ def _between_pods(job: StageJob, pod: StagePod, now: datetime) -> str:
         )
     if pod.ended is None and (pod.disrupted or pod.gone_by is not None):
         return f"its pod is taken away ({pod.disrupted or 'deleted'}), and another will follow"
-    if pod.ended is not None and pod.ended.exit_code in TRIED_AGAIN and not job.ended:
-        return f"its pod has failed ({TRIED_AGAIN[pod.ended.exit_code]}) and is tried again"
+    if pod.ended is not None and pod.ended.exit_code not in (0, *FINAL) and not job.ended:
+        return f"its pod has failed ({_why(pod.ended)}) and is tried again"
     return ""
+
+
+def _why(ended: Ended) -> str:
+    """The class where the stage has named it or the kernel has ended it; a stage that crashed leaves a code alone."""
+    if killed_for_memory(ended):
+        return FailureClass.OUT_OF_MEMORY.value
+    return TRIED_AGAIN.get(ended.exit_code, f"exit code {ended.exit_code}")

@@ -158,7 +158,7 @@ def test_the_headline_says_how_far_it_is() -> None:
     )
     done = a_job(phase="Complete", summary="3/3", message="all files are published", progress=progress, finished=NOON)
     assert headline(done) == "bot: Complete, 3/3 files passed their gates: all files are published"
-    assert "no operator has looked at it" in headline(a_job(observedGeneration=None))
+    assert "no operator has looked at it" in headline(a_job(observedGeneration=-1))
     assert "not looked at its last change" in headline(a_job(phase="Complete", observedGeneration=1, finished=NOON))
 
 

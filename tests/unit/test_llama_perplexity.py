@@ -1,13 +1,17 @@
 """What llama-perplexity prints becomes figures, and what it stores is checked."""
 
 import math
+import os
 import struct
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
+from support.ggufs import smollm2_gguf
 from support.llama_cpp_folders import a_script, a_tools_folder
+from tunesmith.llama_cpp import find_tools
 from tunesmith.llama_cpp.tools import Build, Origin, tools_in
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.perplexity import (
@@ -180,6 +184,35 @@ def test_a_comparison_is_over_all_windows_that_were_stored(tmp_path: Path) -> No
     assert compare_with_baseline(how, tmp_path / "q.gguf", stored_logits(tmp_path / "12.kld", 12)).chunks == 12
     with pytest.raises(StageFailure, match="came to no result"):
         compare_with_baseline(how, tmp_path / "q.gguf", stored_logits(tmp_path / "13.kld", 13))
+
+
+def test_an_output_that_breaks_off_is_no_fault_of_the_model(tmp_path: Path) -> None:
+    """llama.cpp loses the end of its log as it exits, with 0 (its issue 22142): the stage is tried again."""
+    tools = tools_in(a_tools_folder(tmp_path / "tools"), Origin.ENVIRONMENT, Build(1, "0"))
+    (tmp_path / "said").write_text(PLAIN[: PLAIN.index("[3]")])
+    a_script(tools.perplexity, f"cat {tmp_path}/said")
+    how = Measuring(tools, tmp_path, threading.Event(), 64, 3, lambda _: None)
+
+    with pytest.raises(StageFailure, match="breaks off") as caught:
+        measure_perplexity(how, tmp_path / "q.gguf", tmp_path / "gate.txt")
+    assert caught.value.failure is FailureClass.INTERNAL
+
+
+def test_our_tools_lose_nothing_of_what_they_say(tmp_path: Path) -> None:
+    """However slow the thread that writes it is: without flush_log_at_exit.h the figure itself is lost."""
+    (tmp_path / "slow.c").write_text(
+        "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <stdio.h>\n#include <unistd.h>\n"
+        'int fflush(FILE *file) { usleep(600000); return ((int (*)(FILE *))dlsym(RTLD_NEXT, "fflush"))(file); }\n'
+    )
+    slow, text = tmp_path / "slow.so", tmp_path / "text.txt"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", slow, tmp_path / "slow.c"], check=True)
+    text.write_text("What is said once is said again, and the words are the same. " * 40)
+    command = [find_tools().perplexity, "-m", smollm2_gguf(), "-f", text, "-c", "64", "-b", "256", "--chunks", "4"]
+    done = subprocess.run(
+        command, env=os.environ | {"LD_PRELOAD": str(slow)}, capture_output=True, text=True, check=True
+    )
+
+    assert parse_perplexity(done.stdout + done.stderr) is not None
 
 
 @pytest.mark.parametrize("length", [64, 512, 1000, 4096])

@@ -56,6 +56,8 @@ def test_patience_with_an_image_begins_when_the_pod_has_its_node(cluster: Cluste
     [
         ({"disrupted": "EvictionByEvictionAPI"}, "is taken away (EvictionByEvictionAPI)"),
         ({"ended": Ended(24, "Error", "")}, "has failed (StoreUnavailable) and is tried again"),
+        ({"ended": Ended(137, "OOMKilled", "")}, "has failed (OutOfMemory) and is tried again"),
+        ({"ended": Ended(139, "Error", "")}, "has failed (exit code 139) and is tried again"),
     ],
 )
 def test_what_a_job_tries_again_by_itself_is_told(cluster: Cluster, pod: dict[str, Any], said: str) -> None:

@@ -12,6 +12,10 @@ VERSION = "v1alpha1"
 # What a status string may hold where its own model says nothing: as much as a condition's message (metav1.Condition).
 _STATUS_STRING = 32_768
 
+# What tools that wait for an object (kstatus, Flux) take for "not yet": without it a job that no operator has seen is
+# current to them (kstatus, observedGeneration of the Generic type).
+_UNSEEN = {"observedGeneration": -1}
+
 _COLUMNS = (
     ("Phase", "string", ".status.phase", "Where the job stands.", 0),
     ("Progress", "integer", ".status.progress.percent", "How much of the job is done, in percent.", 0),
@@ -41,7 +45,7 @@ def job_schema() -> Schema:
                 "properties": {"name": {key: name[key] for key in ("type", "pattern", "minLength", "maxLength")}},
             },
             "spec": structural_schema(JobSpec),
-            "status": _bounded(_without_defaults(structural_schema(JobStatus))),
+            "status": _bounded(_without_defaults(structural_schema(JobStatus))) | {"default": _UNSEEN},
         },
     }
 

@@ -28,7 +28,7 @@ class SeenJob:
     @property
     def untouched(self) -> bool:
         """Whether no operator has looked at it yet."""
-        return self.status.observed_generation is None
+        return (self.status.observed_generation or 0) < 1
 
     @property
     def settled(self) -> bool:

@@ -19,7 +19,9 @@ from tunesmith_api.failures import FailureClass, StageFailure
 
 Progress = Callable[[float, str], None]
 
+# Included before every file; each says which fault it cures.
 AMX_TILE_CONFIG = Path(__file__).with_name("amx_tile_config.h")
+FLUSH_LOG_AT_EXIT = Path(__file__).with_name("flush_log_at_exit.h")
 
 # Every processor variant is built and chosen at run time: the cache, an image, a shared home folder meet other
 # processors than the one that built them, and a native build dies there of an illegal instruction. The run path
@@ -27,7 +29,7 @@ AMX_TILE_CONFIG = Path(__file__).with_name("amx_tile_config.h")
 # build must fetch nothing that is not pinned.
 CMAKE_OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release",
-    "CMAKE_CXX_FLAGS": f"-include {AMX_TILE_CONFIG}",
+    "CMAKE_CXX_FLAGS": f"-include {AMX_TILE_CONFIG} -include {FLUSH_LOG_AT_EXIT}",
     "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
     "CMAKE_INSTALL_RPATH": "$ORIGIN",
     "BUILD_SHARED_LIBS": "ON",

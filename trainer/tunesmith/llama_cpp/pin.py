@@ -38,5 +38,5 @@ PIN = Pin(
     root="llama_cpp_python-0.3.36",
     tree="vendor/llama.cpp",
     build=Build(11312, "0c1e57098"),
-    recipe=2,
+    recipe=3,
 )

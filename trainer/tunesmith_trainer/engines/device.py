@@ -7,14 +7,11 @@ import sys
 from tunesmith.processor import cpu_flags, native_bf16
 from tunesmith_api.execution import TrainExecution
 from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.training import GPU_SHOWN_SHARE
 from tunesmith_trainer.engines.host import available_memory
 from tunesmith_trainer.engines.precision import Device
 
 log = logging.getLogger(__name__)
-
-# A card that is sold as 24 GB shows less: error correction takes a sixteenth and the driver some (NVIDIA's A10 shows
-# 22,731 MiB, the L4 23,034).
-_SHOWN_SHARE = 0.9
 
 
 def wants_gpu(execution: TrainExecution) -> bool:
@@ -55,7 +52,7 @@ def shortfall(execution: TrainExecution, name: str, memory_bytes: int) -> str | 
     product, memory = execution.gpu_product, execution.gpu_memory_bytes
     if product is not None and name.replace(" ", "-") != product:
         return f"training asks for a GPU {product}, and this one is a {name.replace(' ', '-')}"
-    if memory is not None and memory_bytes < memory * _SHOWN_SHARE:
+    if memory is not None and memory_bytes < memory * GPU_SHOWN_SHARE:
         return f"training asks for a GPU of {memory / 2**30:.1f} GiB, and this {name} has {memory_bytes / 2**30:.1f}"
     return None
 

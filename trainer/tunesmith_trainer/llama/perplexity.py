@@ -29,6 +29,9 @@ _PROBLEM = re.compile(
     r"(?:failed|inconsistent|does not look like|you need at least|unable to|error)[^\n]*", re.IGNORECASE
 )
 
+# Of tools that we have not built (see llama_cpp/flush_log_at_exit.h).
+_CUT_OFF = "llama.cpp may lose the end of its output as it exits (its issue 22142): the same again comes to an end."
+
 _MAGIC = b"_logits_"
 
 
@@ -218,7 +221,7 @@ def measure_perplexity(how: Measuring, gguf: Path, text: Path, logits: Path | No
 
     The score is over the second half of each window, so only runs of one length and one text compare (P67). Raises
     DatasetTooSmall where the text has fewer than two windows, ConversionInvalid where the tool came to no result or
-    to none that is a number.
+    to none that is a number, Internal where its output breaks off.
     """
     command = [*_common(how, gguf), "-f", text.resolve(), "--chunks", str(how.chunks)]
     if logits is not None:
@@ -226,7 +229,7 @@ def measure_perplexity(how: Measuring, gguf: Path, text: Path, logits: Path | No
     ran = run_tool(command, how.interrupted, how.scratch, how.watch)
     result = parse_perplexity(ran.output)
     if result is None or ran.code:
-        raise _no_result(ran, gguf, text.name)
+        raise _no_result(ran, gguf, text.name, cut_off=result is None)
     if not math.isfinite(result.perplexity.value) or len(result.losses) != result.chunks:
         raise _not_finite(gguf, result.perplexity.value)
     return result
@@ -236,7 +239,8 @@ def compare_with_baseline(how: Measuring, gguf: Path, logits: Path) -> Divergenc
     """`gguf` against the stored `logits` of its baseline, on the baseline's own tokens, in one paired run.
 
     Raises ArtifactCorrupt where `logits` is no whole file, ConversionInvalid where the tool came to no result, to one
-    over fewer windows than are stored, or to none that is a number (it exits with 0 in all of these cases, P64).
+    over fewer windows than are stored, or to none that is a number (it exits with 0 in all of these cases, P64),
+    Internal where its output breaks off.
     """
     try:
         header = read_logits_header(logits)
@@ -246,7 +250,7 @@ def compare_with_baseline(how: Measuring, gguf: Path, logits: Path) -> Divergenc
     ran = run_tool(command, how.interrupted, how.scratch, how.watch)
     result = parse_divergence(ran.output)
     if result is None or ran.code or result.chunks != header.chunks or "inconsistent vocabulary" in ran.output:
-        raise _no_result(ran, gguf, logits.name)
+        raise _no_result(ran, gguf, logits.name, cut_off=result is None)
     if not all(map(math.isfinite, (result.perplexity.value, result.mean.value, result.increase.value))):
         raise _not_finite(gguf, result.perplexity.value)
     return result
@@ -258,11 +262,14 @@ def _common(how: Measuring, gguf: Path) -> list[str | Path]:
     return [how.tools.perplexity, "-m", gguf.resolve(), *window, "-t", str(usable_cores())]
 
 
-def _no_result(ran: Ran, gguf: Path, text: str) -> StageFailure:
+def _no_result(ran: Ran, gguf: Path, text: str, *, cut_off: bool) -> StageFailure:
     if short := _TOO_SHORT.search(ran.output):
         message = f"{text} has {short[1]} tokens, too few to measure perplexity on (two windows at least)"
         return StageFailure(FailureClass.DATASET_TOO_SMALL, message)
     problem = _PROBLEM.findall(ran.output)
+    if cut_off and not problem and ran.code == 0:
+        message = f"{ran.tool} measured {gguf.name} on {text} and its output breaks off: {ran.tail(2)}"
+        return StageFailure(FailureClass.INTERNAL, message, _CUT_OFF)
     why = problem[-1].strip() if problem and ran.code >= 0 else ran.tail(2)
     return StageFailure(
         FailureClass.CONVERSION_INVALID, f"{ran.tool} came to no result for {gguf.name} on {text}: {why}"
