@@ -10,7 +10,7 @@ from support.control_plane import ControlPlane
 from support.kubelet import Kubelet
 from support.operator_process import applied, operator
 from support.scenarios import SCENARIOS, SPEC, Scenario
-from support.small_cluster import failed_text
+from support.small_cluster import failed_text, withheld_text
 from support.waiting import wait_until
 from tunesmith_api.failures import FAILURES, FailureClass
 from tunesmith_api.names import RETRY_ANNOTATION, STAGE_LABEL
@@ -49,6 +49,9 @@ class Real:
 
     def lose(self, stage: str) -> None:
         self.kubelet.end(self._pod(stage), 0, "")
+
+    def withhold(self, stage: str) -> None:
+        self.kubelet.end(self._pod(stage), 0, withheld_text())
 
     def vanish(self, stage: str) -> None:
         [job] = [each for each in self._jobs() if each["metadata"]["labels"][STAGE_LABEL] == stage]

@@ -37,6 +37,9 @@ class Players(Protocol):
     def lose(self, stage: str) -> None:
         """It ends well, and nobody hears what it said."""
 
+    def withhold(self, stage: str) -> None:
+        """It ends well, and says that a gate has failed."""
+
     def vanish(self, stage: str) -> None:
         """Somebody deletes its Job."""
 

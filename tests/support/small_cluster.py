@@ -209,6 +209,12 @@ def result_text(stage_name: str, spec: JobSpec, present: tuple[str, ...] = ()) -
     return StageResult(stage=stage, figures=figures).model_dump_json(by_alias=True, exclude_none=True)
 
 
+def withheld_text() -> str:
+    """The termination message of publish where a gate has failed, so that the file is withheld."""
+    figures = {"verdict": "Failed", "onFailure": "Withhold", "failedGates": "Q8_0: maxPerplexityIncrease"}
+    return StageResult(stage=Stage.PUBLISH, figures=figures).model_dump_json(by_alias=True, exclude_none=True)
+
+
 def failed_text(stage_name: str, failure: FailureClass, artifact: ArtifactReference | None = None) -> str:
     """The termination message of a stage that has failed."""
     stage = Stage(stage_name.partition("-")[0])

@@ -144,6 +144,21 @@ def test_a_stage_that_ran_out_of_memory_is_begun_anew_with_more(cluster: Cluster
     assert settle(cluster).phase is Phase.COMPLETE
 
 
+def test_a_training_that_ran_out_of_a_gpus_memory_is_begun_anew_with_another(cluster: Cluster) -> None:
+    """Its failure says which would do; a person who changes something else has to ask."""
+    cluster.edit(training={"gpu": {"memory": "24Gi"}})
+    until(cluster, "train")
+    cluster.fail(job_of(cluster, "train"), FailureClass.OUT_OF_MEMORY_GPU)
+    failure = settle(cluster).failure
+    assert failure is not None
+    assert failure.failure is FailureClass.OUT_OF_MEMORY_GPU
+    assert "tunesmith retry job" in failure.hint
+    cluster.edit(training={"gpu": {"memory": "80Gi"}})
+
+    assert settle(cluster).phase is Phase.COMPLETE
+    assert cluster.made.count("train") == 2
+
+
 def test_an_upgrade_with_new_images_begins_nothing_anew(cluster: Cluster) -> None:
     """Another template for all: what has failed for memory waits for a person as before."""
     newer = OperatorSettings.model_validate(SETTINGS.model_dump() | {"images": {"trainer": "another"}})

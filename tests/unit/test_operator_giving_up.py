@@ -230,6 +230,32 @@ def test_what_the_kubelet_says_of_a_pod_is_told(
     assert said in status.failure.message
 
 
+@pytest.mark.parametrize(
+    ("reason", "failure", "at_once"),
+    [
+        ("ErrImageNeverPull", FailureClass.IMAGE_PULL, True),
+        ("ErrImagePull", FailureClass.IMAGE_PULL, False),
+        ("CreateContainerConfigError", FailureClass.SPEC_INVALID, False),
+        ("CreateContainerError", FailureClass.SPEC_INVALID, False),
+        ("RunContainerError", FailureClass.SPEC_INVALID, False),
+    ],
+)
+def test_a_container_that_does_not_start_is_waited_for_or_not(
+    cluster: Cluster, reason: str, failure: FailureClass, at_once: bool
+) -> None:
+    """By the kubelet's reason: what cannot heal ends the job at once, the rest after the patience."""
+    one_pass(cluster)
+    with_pods(cluster, "prepare", a_pod(cluster, scheduled=cluster.now, waiting=(reason, "why")))
+    one_pass(cluster)
+    assert (cluster.status.failure is not None) is at_once
+    cluster.now += SETTINGS.image_patience
+    one_pass(cluster)
+
+    assert cluster.status.failure is not None
+    assert cluster.status.failure.failure is failure
+    assert "why" in cluster.status.failure.message
+
+
 def test_a_lost_node_is_told(cluster: Cluster) -> None:
     """Its pod is to go, and nothing says that it has: only a person knows whether the machine is off."""
     until(cluster, "train")

@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 
-from support.builders import a_spec
-from support.small_cluster import Cluster
+from support.builders import a_plan, a_spec, resolved
+from support.small_cluster import ROWS, Cluster, job_of, one_pass, until
+from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FAILURES, FailureClass
 from tunesmith_api.names import JOB_LABEL
+from tunesmith_api.needs import GIBIBYTE, grace_seconds, memory_bytes, scratch_bytes
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import Stage, StageRequest
 from tunesmith_api.status import StageStatus
 from tunesmith_operator.asking import request_of
 from tunesmith_operator.course import course_of
+from tunesmith_operator.decide import CreateJob
 from tunesmith_operator.names import REQUEST_ANNOTATION, job_name
 from tunesmith_operator.placing import claims, placed, secret_names, with_gpu
 from tunesmith_operator.pod import JobIdentity, StagePlace, failure_policy, pod_template, stage_job
@@ -213,6 +216,22 @@ def test_sizes_and_grace_come_from_the_plan() -> None:
     limits = {"resources": {"limits": {"memory": "4Gi"}}}
     asked = pod_of(a_job(a_spec(stages=[{"name": "prepare", **limits}])))
     assert asked["containers"][0]["resources"] == {"requests": {"ephemeral-storage": "10"}, **limits["resources"]}
+
+
+def test_a_training_is_sized_by_what_is_known_of_its_model() -> None:
+    """Its memory, disk and grace are those that `tunesmith plan` reckons with, once prepare has seen the model."""
+    cluster = Cluster(spec=a_spec(datasets=ROWS))
+    until(cluster, "prepare")
+    cluster.complete(job_of(cluster, "prepare"))
+    [made] = [each.job for each in one_pass(cluster).actions if isinstance(each, CreateJob)]
+    [train] = [stage for stage in a_plan(cluster.spec).stages if stage.stage is Stage.TRAIN]
+    known = (train, resolved(cluster.spec), resolve_settings("job", cluster.spec, resolved(cluster.spec)))
+
+    [container] = pod_of(made)["containers"]
+    memory, disk = memory_bytes(*known, gpu=False), scratch_bytes(*known)
+    assert container["resources"] == {"requests": {"memory": str(memory), "ephemeral-storage": str(disk)}}
+    assert pod_of(made)["terminationGracePeriodSeconds"] == grace_seconds(*known)
+    assert (memory, disk) != (2 * GIBIBYTE, 20 * GIBIBYTE)
 
 
 @pytest.mark.parametrize(("priority", "name"), [(7, "above"), (0, None), (-1, "below")])

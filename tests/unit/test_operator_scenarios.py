@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from support.scenarios import SCENARIOS, SPEC, Scenario
-from support.small_cluster import Cluster, job_of, settle, until
+from support.small_cluster import Cluster, job_of, settle, until, withheld_text
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.status import JobStatus
 
@@ -30,6 +30,9 @@ class InMemory:
 
     def lose(self, stage: str) -> None:
         self.cluster.complete(job_of(self.cluster, stage), message="")
+
+    def withhold(self, stage: str) -> None:
+        self.cluster.complete(job_of(self.cluster, stage), message=withheld_text())
 
     def vanish(self, stage: str) -> None:
         self.cluster.vanish(job_of(self.cluster, stage))
