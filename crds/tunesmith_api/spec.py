@@ -242,13 +242,14 @@ class JobSpec(Api):
     Fail names them. No conversation is ever cut inside an answer, since that would teach the model not to stop; a row
     of the format Text becomes consecutive pieces under TruncateTurns, of which only the last ends the text."""
     suspend: bool = False
-    """Stops after the next checkpoint, and goes on when it is false again."""
+    """Saves a checkpoint at the running step and stops; goes on when it is false again."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     """Above 0 its pods go before those of other jobs that wait for the same GPU, below 0 after them."""
     backoff_limit: Annotated[int, Field(ge=0, le=20)] = 3
     """How often a stage is tried again; evictions and other disruptions do not count."""
     active_deadline_seconds: Annotated[int | None, Field(ge=60, le=31_536_000)] = None
-    """The longest time that the job may take while not suspended; unset: no limit."""
+    """The longest time that the job may take from its first stage on while not suspended, waiting for a node or a queue
+    included; unset: no limit."""
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=315_360_000)] = None
     """The object (never what it made) is deleted so long after it has finished; unset: it stays."""
 

@@ -1,4 +1,4 @@
-"""Conditions for machines, as kstatus, Flux, Argo CD and ``kubectl wait`` read them.
+"""Conditions for machines, as kstatus, Flux and ``kubectl wait`` read them.
 
 kstatus (fluxcd/cli-utils, pkg/kstatus/status) takes Reconciling=True for in progress, Stalled=True for failed, then
 Ready; ``kubectl wait`` waits for one condition only, so Finished stands beside Complete and Failed.

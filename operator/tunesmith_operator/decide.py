@@ -14,6 +14,7 @@ from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, StageState
 from tunesmith_operator.course import Course
 from tunesmith_operator.deadline import deadline
+from tunesmith_operator.ending import keys_of
 from tunesmith_operator.fold import Folded, Rules, done, fold
 from tunesmith_operator.giving_up import patience_ends
 from tunesmith_operator.names import TEMPLATE_ANNOTATION
@@ -23,7 +24,7 @@ from tunesmith_operator.progressing import next_write
 from tunesmith_operator.refusing import refusal
 from tunesmith_operator.silence import next_look
 from tunesmith_operator.storing import recorded_store
-from tunesmith_operator.waiting import overdue
+from tunesmith_operator.waiting import ORDINARY, overdue
 from tunesmith_operator.world import JobState, StageJob, World
 
 
@@ -79,7 +80,22 @@ def decide(world: World, rules: Rules) -> Decision:
     # As the status will say it: the deadline's clock may have been set anew.
     after = replace(world, status=outcome.status)
     creations = () if outcome.halted else tuple(_creations(after, folded, rules))
+    if creations:
+        outcome = _with_store(outcome_of(world, _started(folded, {each.stage for each in creations})), world, rules)
     return Decision((*deletions, *creations), outcome.status, _again(world, outcome, rules))
+
+
+def _started(folded: Folded, names: set[str]) -> Folded:
+    """With what will be seen of the Jobs that are made now: to see it costs no write then. What keeps one from being
+    made goes on standing there."""
+    planned = {stage.name: stage for stage in folded.course.plan.stages}
+    stages = tuple(
+        stage.model_copy(update={"message": ORDINARY, "keys": keys_of(planned[stage.name])})
+        if stage.name in names and not stage.message
+        else stage
+        for stage in folded.status.stages
+    )
+    return replace(folded, status=folded.status.model_copy(update={"stages": stages}))
 
 
 def _with_store(outcome: Outcome, world: World, rules: Rules) -> Outcome:

@@ -20,7 +20,7 @@ from tunesmith_operator.ending import anew, complete, failed, has_more, keys_of,
 from tunesmith_operator.giving_up import given_up
 from tunesmith_operator.names import MEMORY_ANNOTATION
 from tunesmith_operator.settings import OperatorSettings
-from tunesmith_operator.waiting import waiting_for
+from tunesmith_operator.waiting import ORDINARY, waiting_for
 from tunesmith_operator.world import JobState, StageJob, World
 
 RESOLVED, PRESENT = "resolved", "present"
@@ -124,7 +124,9 @@ def _under_way(world: World, rules: Rules, planned: PlannedStage, known: StageSt
         return with_failure(known, planned, failure, job)
     message = waiting_for(job, world.now, world.warnings)
     state = StageState.WAITING if message else StageState.RUNNING
-    update = {"state": state, "message": message, "started": job.started or job.created, "keys": keys_of(planned)}
+    update: dict[str, object] = {"state": state, "message": message, "keys": keys_of(planned)}
+    if message != ORDINARY:
+        update["started"] = job.started or job.created
     return known.model_copy(update=update)
 
 

@@ -36,6 +36,7 @@ def test_the_api_server_takes_what_the_local_check_takes(plane: ControlPlane, ev
     said = refused(plane.client.post(jobs_of(everyone), json=body, params=_DRY))
 
     assert bool(said) == bool(case.problems), said or "taken"
+    assert [path for path, _ in case.problems if path not in said] == []
 
 
 @pytest.mark.parametrize("number", range(len(changes())), ids=lambda number: changes()[number].name)

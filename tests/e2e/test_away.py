@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.real_cluster.installed import install
+from support.real_cluster.asking import kubectl
+from support.real_cluster.installed import NAMESPACE, install
 from support.real_cluster.jobs import LONG, STEPS, RealJob, stage_of
 from support.real_cluster.layout import Origin
 from support.real_cluster.lifecycle import without
@@ -78,7 +79,7 @@ def test_a_node_that_is_lost_is_told_and_no_second_pod_is_made_beside_its(small:
 @pytest.mark.slow
 def test_an_image_that_is_not_there_fails_after_the_patience_and_a_retry_goes_on(small: RealJob) -> None:
     """It is named; what was done before stays done. An operator that is installed anew makes no Job again."""
-    made = uids(small)
+    made, certificate = uids(small), certificate_of(small)
     images = {"trainer": "localhost:1/none:1", "gguf": "localhost:1/none:1"}
     with installed_with(small, images=images, imagePatienceSeconds=20):
         job = small.another("pictureless", quantizations=["Q5_K_M"])
@@ -91,6 +92,15 @@ def test_an_image_that_is_not_there_fails_after_the_patience_and_a_retry_goes_on
     assert stage_of(status, "quantize-Q5_K_M")["state"] == "Done"
     assert small.status()["phase"] == "Complete"
     assert uids(small) == made
+    assert certificate_of(small) == certificate
+
+
+def certificate_of(job: RealJob) -> str:
+    """What Helm made when the operator was installed first: pods that run trust it."""
+    words = ["--namespace", NAMESPACE, "get", "secret", "tunesmith-progress", "--output=jsonpath={.data}"]
+    found = kubectl(job.cluster, *words)
+    assert "tls.key" in found
+    return found
 
 
 def test_pods_have_no_route_to_the_outside(small: RealJob) -> None:

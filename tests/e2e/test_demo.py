@@ -5,15 +5,18 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
 from support.control_plane import ROOT
-from support.real_cluster.asking import kubectl
+from support.models import smollm2
+from support.real_cluster.asking import job_of, kubectl
 from support.real_cluster.demo import NAMESPACE
-from support.real_cluster.installed import BUCKET, minio
+from support.real_cluster.installed import BUCKET, minio, team
 from support.real_cluster.layout import Layout
+from support.runs import ROWS
 
 pytestmark = pytest.mark.slow
 
@@ -35,3 +38,20 @@ def test_the_demo_ends_with_files_that_passed(cluster: Layout, tmp_path: Path) -
     assert len(files) == 2
     assert files == {name: hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() for name in files}
     assert {file["verdict"] for file in report["files"]} == {"Passed"}
+
+
+def test_the_quickstart_for_a_cluster_is_one_kubectl_apply(cluster: Layout) -> None:
+    """As the operating guide has it: files in the store's service, `kubectl apply`, `kubectl wait`."""
+    client, name = minio().client(), team(cluster, f"team-{uuid.uuid4().hex[:8]}")
+    if not client.bucket_exists("models"):
+        client.make_bucket("models")
+    for path in smollm2().iterdir():
+        client.fput_object("models", f"inputs/SmolLM2-135M-Instruct/{path.name}", str(path))
+    client.fput_object("models", "inputs/street-reports.jsonl", str(ROWS))
+
+    there = ["--namespace", name]
+    kubectl(cluster, *there, "apply", "--filename", str(ROOT / "examples" / "quickstart-s3.yaml"))
+    kubectl(cluster, *there, "wait", "--for=condition=Finished", "ftj/street-reports", "--timeout=25m")
+    status = job_of(cluster, name, "street-reports")["status"]
+
+    assert (status["phase"], status["summary"]) == ("Complete", "2/2"), status

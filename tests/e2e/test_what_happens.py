@@ -9,7 +9,12 @@ from support.real_cluster.asking import kubectl, node
 from support.real_cluster.installed import BUCKET, SECRET, minio, without_operator
 from support.real_cluster.jobs import LONG, STEPS, RealJob, stage_of
 from support.real_cluster.layout import Layout
+from support.real_cluster.lifecycle import GPU
+from support.real_cluster.pods import occupied
 from support.waiting import wait_until
+
+# What the garbage collector, the Job controller and the kubelet need beside a pod's own grace, on slow cores (seconds).
+LATER = 30.0
 
 
 def test_suspended_drained_and_killed_in_the_middle_it_ends_as_if_nothing_had_been(small: RealJob) -> None:
@@ -51,9 +56,11 @@ def test_a_job_that_is_deleted_leaves_no_pod_with_the_operator_down_too(small: R
     job = small.another("deleted", training=LONG | {"seed": 12})
     job.trained(2)
     before = artifacts(job)
+    [pod] = job.pods("train")
+    grace = float(job.kubectl("get", "pod", pod, "--output=jsonpath={.spec.terminationGracePeriodSeconds}"))
     with without_operator(job.cluster):
         job.kubectl("delete", "ftj/deleted", "--wait=false")
-        wait_until(lambda: job.pods("train", ended=True) == [], "the pod to go", every=0.5)
+        wait_until(lambda: job.pods("train", ended=True) == [], "the pod to go", grace + LATER, every=0.5)
 
     assert before
     assert artifacts(job) >= before
@@ -91,6 +98,28 @@ def test_what_no_node_has_is_waited_for_and_told(small: RealJob) -> None:
     events = json.loads(job.kubectl("get", "events", "--field-selector=reason=Waiting", "--output=json"))["items"]
     assert [event["type"] for event in events if event["involvedObject"]["name"] == "greedy"] == ["Warning"]
     job.kubectl("delete", "ftj/greedy")
+
+
+@pytest.mark.slow
+def test_a_gpu_that_another_pod_holds_is_waited_for_and_then_taken(small: RealJob) -> None:
+    """By the scheduler, on a node whose label says what an L4 shows of its 24 GB; torch then finds none in it."""
+    name = node(small.cluster)
+    kubectl(small.cluster, "label", "node", str(name), "nvidia.com/gpu.memory=23034", "--overwrite")
+    with occupied(small.cluster, small.namespace, GPU):
+        job = small.another("queued", training=LONG | {"seed": 15, "gpu": {"memory": "24Gi"}}, backoffLimit=0)
+        job.until(lambda status: f"Insufficient {GPU}" in status["message"], "the job to wait for the GPU")
+    failure = job.ended("Failed")["failure"]
+
+    assert (failure["class"], failure["stage"]) == ("Unschedulable", "train")
+    assert "torch finds none" in failure["message"]
+
+
+@pytest.mark.slow
+def test_the_other_engine_trains_in_its_image(small: RealJob) -> None:
+    """Unsloth writes what it compiles: it may write to scratch alone."""
+    job = small.another("other", training=LONG | {"seed": 16, "maxSteps": 2, "engine": "Unsloth"}, backoffLimit=0)
+
+    assert stage_of(job.ended(), "train")["result"]["figures"]["steps"] == 2
 
 
 def test_a_wrong_dataset_and_wrong_secrets_fail_before_anything_is_trained(small: RealJob) -> None:

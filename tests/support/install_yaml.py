@@ -16,6 +16,8 @@ apiVersion: v1
 kind: Namespace
 metadata:
   name: {NAMESPACE}
+  labels:
+    pod-security.kubernetes.io/enforce: restricted
 """
 
 

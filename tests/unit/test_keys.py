@@ -44,12 +44,12 @@ def pinned() -> dict[str, Any]:
 
 
 def unraised(history: list[dict[str, Any]]) -> list[str]:
-    """The kinds that a new llama.cpp made under the recipe of the one before."""
+    """The kinds that a new llama.cpp made under the recipe of the one before, but where it is said why it may."""
     return [
         kind
         for old, new in pairwise(history)
         for kind, recipe in new["recipes"].items()
-        if new["pin"] != old["pin"] and recipe <= old["recipes"].get(kind, 0)
+        if new["pin"] != old["pin"] and "same" not in new and recipe <= old["recipes"].get(kind, 0)
     ]
 
 
@@ -57,7 +57,7 @@ def test_a_new_llama_cpp_raises_the_recipes_of_what_it_makes() -> None:
     """Contract 2. Whoever raises pin or recipes adds a line to tests/golden/llama_cpp.json, and changes none."""
     history = json.loads(PINS.read_text())
 
-    assert history[-1] == pinned()
+    assert {name: history[-1][name] for name in ("pin", "recipes")} == pinned()
     assert unraised(history) == []
     assert unraised([*history, pinned() | {"pin": "b99999-0000000-r1"}]) == [kind.value for kind in LLAMA_CPP]
 

@@ -33,9 +33,10 @@ def install(here: Layout, **changes: Any) -> None:
 
     `changes` are settings of the operator.
     """
+    restricted(here, NAMESPACE)
     images = {name: Builder(here.kept).image(name) for name in ("operator", "gguf", "trainer")}
     command = [helm_binary(), "upgrade", "tunesmith", ROOT / "charts" / "tunesmith", "--install", "--wait"]
-    command += ["--namespace", NAMESPACE, "--create-namespace", "--values", "-", "--kubeconfig", here.kubeconfig]
+    command += ["--namespace", NAMESPACE, "--values", "-", "--kubeconfig", here.kubeconfig]
     words = [str(word) for word in command]
     given = yaml.safe_dump(values(images, changes))
     done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
@@ -74,13 +75,15 @@ def minio() -> S3Server:
 
 def team(here: Layout, name: str) -> str:
     """A new namespace under Pod Security 'restricted', with the store's Secret."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    restricted(here, name)
     keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
     secret = {"metadata": {"name": SECRET, "namespace": name}, "stringData": keys}
-    objects = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}},
-        {"apiVersion": "v1", "kind": "Secret", **secret},
-    ]
-    given = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    kubectl(here, "apply", "--filename=-", given=given)
+    kubectl(here, "apply", "--filename=-", given=json.dumps({"apiVersion": "v1", "kind": "Secret", **secret}))
     return name
+
+
+def restricted(here: Layout, name: str) -> None:
+    """A namespace under Pod Security 'restricted'."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    kubectl(here, "apply", "--filename=-", given=json.dumps(body))
