@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.real_cluster.images import NAMES, reference
+from support.real_cluster.images import NAMES, Builder, reference
 from support.real_cluster.layout import Layout, layout
 from support.real_cluster.pods import run_pod
 
@@ -52,3 +52,9 @@ def test_any_user_may_run_it(cluster: Layout, namespace: str, name: str) -> None
 def test_torch_is_in_the_trainer_alone(cluster: Layout, namespace: str, name: str, code: int) -> None:
     """It is nine tenths of that image."""
     assert run_pod(cluster, namespace, name, f"torch-{name}", TORCH)["exitCode"] == code
+
+
+@pytest.mark.slow
+def test_llama_cpp_is_compiled_where_no_build_of_it_is_given(cluster: Layout) -> None:
+    """In the images' own build stage: what the operating guide's `docker build` does."""
+    Builder(cluster.kept).compiled()

@@ -40,6 +40,19 @@ def stop(layout: Layout, run: Background) -> None:
     network.remove(layout)
 
 
+def left(layout: Layout, run: Background) -> list[str]:
+    """What is still there after `stop`: processes, mounts, an interface, rules, in words for a person."""
+    still = [f"the process {name}" for name in run.names() if run.running(name)]
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    still += [f"the mount {each}" for each in mounted for folder in (layout.state, layout.kept) if _below(each, folder)]
+    still += [f"the interface {BRIDGE}"] if Path(f"/sys/class/net/{BRIDGE}").exists() else []
+    return still + [f"the rule {rule}" for rule in network.rules()]
+
+
+def _below(place: str, folder: Path) -> bool:
+    return place.startswith(f"{folder}/")
+
+
 def _api_server_is_ready(layout: Layout) -> bool:
     context = ssl.create_default_context(cafile=layout.pki / "ca.crt")
     context.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
@@ -68,7 +81,7 @@ def _end_containers(layout: Layout) -> None:
 
 def _unmount(folder: Path) -> None:
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for place in sorted((each for each in mounted if each.startswith(f"{folder}/")), reverse=True):
+    for place in sorted((each for each in mounted if _below(each, folder)), reverse=True):
         _quietly("umount", "--lazy", place)
 
 

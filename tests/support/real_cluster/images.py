@@ -54,6 +54,16 @@ class Builder:
             self._forget_earlier(name, wanted)
         return wanted
 
+    def compiled(self) -> None:
+        """Compile llama.cpp in an image's own build stage, as for a user, and run it; RuntimeError where that fails."""
+        wanted = "localhost/llama-cpp:compiled"
+        self._bud("gguf", wanted, "--target", "compiled")
+        container = self._run("from", "--pull-never", wanted).strip()
+        try:
+            self._run("run", "--isolation", "chroot", container, "--", "/llama.cpp/bin/llama-perplexity", "--version")
+        finally:
+            self._run("rm", container)
+
     def pause(self) -> str:
         """The image of a pod's own process."""
         wanted = f"{layout().registry}/pause:1"
@@ -82,11 +92,12 @@ class Builder:
             self._run("rmi", "--prune")
 
     def _build(self, name: str, wanted: str, llama_cpp: str | None) -> None:
+        self._bud(name, wanted, *([] if llama_cpp is None else ["--build-arg", f"LLAMA_CPP={llama_cpp}"]))
+
+    def _bud(self, name: str, wanted: str, *more: str) -> None:
         command = ["bud", "--quiet", "--layers", "--isolation", "chroot", "--pull-never", "--network", "host"]
         command += ["--file", str(ROOT / "images" / name / "Dockerfile"), "--tag", wanted]
-        command += ["--build-arg", f"BASE={self._base()}"]
-        command += [] if llama_cpp is None else ["--build-arg", f"LLAMA_CPP={llama_cpp}"]
-        command += self._of_this_machine()
+        command += ["--build-arg", f"BASE={self._base()}", *more, *self._of_this_machine()]
         self._run(*command, str(ROOT))
 
     def _of_this_machine(self) -> list[str]:

@@ -12,6 +12,7 @@ from support.control_plane import ROOT
 from support.real_cluster.asking import kubectl
 from support.real_cluster.images import Builder
 from support.real_cluster.layout import MINIO_IN_CLUSTER, Layout, layout
+from support.real_cluster.lifecycle import TEST_LABEL
 from support.server_binaries import helm_binary
 from support.servers import ACCESS_KEY, SECRET_KEY, S3Server
 
@@ -84,6 +85,6 @@ def team(here: Layout, name: str) -> str:
 
 def restricted(here: Layout, name: str) -> None:
     """A namespace under Pod Security 'restricted'."""
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", TEST_LABEL: ""}
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
     kubectl(here, "apply", "--filename=-", given=json.dumps(body))

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ from support.real_cluster.parts import Parts, answers, say
 from support.server_binaries import run_to_end
 
 GPU = "nvidia.com/gpu"
+# What we have put into a cluster: so that it can be taken out of one that is not ours.
+TEST_LABEL, _FALSE_GPU = "tunesmith.dev/test", "tunesmith.dev/false-gpu"
+CHART_LABEL = "app.kubernetes.io/name=tunesmith"
 _ONE_GPU = json.dumps({"status": {"capacity": {GPU: "1"}}})
 
 
@@ -48,24 +52,46 @@ def up(layout: Layout) -> None:
     _apply(layout)
     parts.wait(lambda: answers(f"{layout.minio_here}/minio/health/ready"), "MinIO")
     parts.wait(lambda: _nodes_are_ready(layout), "the node")
-    name = str(first_node(layout))
-    kubectl(layout, "patch", "node", name, "--subresource=status", "--type=merge", "--patch", _ONE_GPU)
+    _offer_a_gpu(layout, str(first_node(layout)))
     if parts.started:
         say(f"ready after {time.monotonic() - began:.0f} s")
 
 
+def _offer_a_gpu(layout: Layout, node: str) -> None:
+    """For the scheduler alone; a node that has one keeps it."""
+    capacity = json.loads(kubectl(layout, "get", "node", node, "--output=json"))["status"]["capacity"]
+    if int(capacity.get(GPU, 0)) == 0:
+        kubectl(layout, "label", "node", node, f"{_FALSE_GPU}=", "--overwrite")
+        kubectl(layout, "patch", "node", node, "--subresource=status", "--type=merge", "--patch", _ONE_GPU)
+
+
 def down(layout: Layout) -> None:
-    """End all that `up` has started, and what it has left; then the state goes."""
+    """End all that `up` has started, and what it has left; then the state goes. SystemExit where something stays."""
     run = Background(layout.state)
+    if layout.origin is Origin.GIVEN:
+        _leave(layout)
     if layout.origin is Origin.BUILT:
         built.stop(layout, run)
     for name in run.names():
         run.stop(name)
     if layout.origin is Origin.KIND:
         kind.delete()
-    elif layout.origin is Origin.GIVEN:
-        kubectl(layout, "delete", "namespace", MINIO_NAMESPACE, "--ignore-not-found")
+    left = built.left(layout, run) if layout.origin is Origin.BUILT else []
     run_to_end(["rm", "-rf", str(layout.state)])
+    if left:
+        sys.exit("cluster: left behind: " + "; ".join(left))
+
+
+def _leave(layout: Layout) -> None:
+    """Take out of somebody's cluster what was put into it: namespaces, the chart's other objects, a false GPU."""
+    chart = f"--selector={CHART_LABEL}"
+    kubectl(layout, "delete", "namespaces", f"--selector={TEST_LABEL}", "--ignore-not-found")
+    kubectl(layout, "delete", "clusterroles,clusterrolebindings,priorityclasses", chart, "--ignore-not-found")
+    kubectl(layout, "delete", "customresourcedefinition", "finetunejobs.tunesmith.dev", "--ignore-not-found")
+    patch = ["--subresource=status", "--type=merge", "--patch", json.dumps({"status": {"capacity": {GPU: None}}})]
+    for name in kubectl(layout, "get", "nodes", f"--selector={_FALSE_GPU}", "--output=name").split():
+        kubectl(layout, "patch", name, *patch)
+        kubectl(layout, "label", name, f"{_FALSE_GPU}-")
 
 
 @contextmanager
@@ -88,7 +114,8 @@ def _nodes_are_ready(layout: Layout) -> bool:
 def _apply(layout: Layout) -> None:
     """The Services of what runs on this machine: MinIO, and the DNS of a cluster that is built here."""
     port = {"name": "s3", "protocol": "TCP", "port": MINIO_PORT, "targetPort": MINIO_PORT}
-    items: list[dict[str, object]] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MINIO_NAMESPACE}}]
+    named = {"name": MINIO_NAMESPACE, "labels": {TEST_LABEL: ""}}
+    items: list[dict[str, object]] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": named}]
     items += _service(layout, MINIO_NAMESPACE, MINIO_SERVICE, [port])
     if layout.origin is Origin.BUILT:
         names = [{"name": "dns", "protocol": "UDP"}, {"name": "dns-tcp", "protocol": "TCP"}]

@@ -50,6 +50,12 @@ def remove(layout: Layout) -> None:
         (Path("/proc/sys") / name).write_text(value)
 
 
+def rules() -> list[str]:
+    """The rules and chains of a cluster that are there: Kubernetes' own, and those of its pods' addresses."""
+    saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in saved if "KUBE-" in line or PODS in line]
+
+
 @contextmanager
 def cut_off(layout: Layout) -> Iterator[None]:
     """Within it no pod has a route to the outside; of another cluster's network nothing is known."""
