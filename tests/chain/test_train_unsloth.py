@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("unsloth") is None, rea
 TESTS = Path(__file__).parents[1]
 LORA = {"rank": 8, "alpha": 16, "dropout": 0.1, "targetModules": ["q_proj", "down_proj"]}
 RS_LORA = {**LORA, "dropout": 0.0, "rsLora": True}
+# A learning rate that ruins the model in the middle; an improvement that no evaluation makes.
+RUINOUS = {"eval_every": 1, "keep_best": True, "scheduler": "Linear", "learning_rate": 0.2, "warmup_ratio": 0.5}
+IMPATIENT = {"eval_every": 2, "early_stopping": {"patience": 2, "minImprovement": 9.9}}
 EIGHT_STEPS: dict[str, Any] = {"engine": "Unsloth", "max_steps": 8, "lora": LORA}
 
 
@@ -31,7 +35,8 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         "dataset": str(write_dataset(folder / "data", whole, {"train": capitals(24), "eval": capitals(6, 1000)})),
         "execution": {"batch_size": 2, "save_every": 3},
     }
-    (folder / "checkpoints").mkdir()
+    for name in ("checkpoints", "saved"):
+        (folder / name).mkdir()
     interrupted = {"settings": EIGHT_STEPS, "checkpoints": str(folder / "checkpoints")}
     shapes: dict[str, dict[str, Any]] = {
         "killed": {**interrupted, "killAt": 6},
@@ -50,6 +55,10 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
             "settings": {**EIGHT_STEPS, "lora": RS_LORA, "max_steps": 1, "start_adapter": "sha256:0"},
             "adapter": str(folder / "padded" / "adapter"),
         },
+        "interrupted": {**interrupted, "checkpoints": str(folder / "saved"), "interruptAt": 4},
+        "gone on": {**interrupted, "checkpoints": str(folder / "saved")},
+        "best": {"settings": {**EIGHT_STEPS, "max_steps": 6, **RUINOUS}},
+        "early": {"settings": {**EIGHT_STEPS, "max_steps": 12, "scheduler": "Constant", **IMPATIENT}},
         "whole model": {"base": str(whole), "settings": {**EIGHT_STEPS, "max_steps": 1, "effective_batch_size": 4}},
         "Transformers": {
             "base": str(whole),
@@ -90,6 +99,29 @@ def test_a_killed_training_ends_as_if_it_had_not_been_killed(trained: dict[str, 
     assert trained["resumed"]["figures"]["resumedFrom"] == 6
     assert losses(trained["uninterrupted"]) == losses(trained["resumed"])
     assert digest(trained["uninterrupted"]) == digest(trained["resumed"])
+
+
+def test_an_interruption_costs_no_step(trained: dict[str, dict[str, Any]]):
+    """P24: what is stored is at least the step at the signal less one; then it goes on, and ends the same."""
+    assert trained["interrupted"]["failure"] == "Interrupted"
+    assert re.search(r"saved at step [45] of 8", trained["interrupted"]["message"])
+    assert trained["gone on"]["figures"]["resumedFrom"] >= 4 - 1
+    assert digest(trained["gone on"]) == digest(trained["uninterrupted"])
+
+
+def test_keep_best_delivers_the_weights_of_the_lowest_loss(trained: dict[str, dict[str, Any]]):
+    """They are measured again from their files."""
+    figures = trained["best"]["figures"]
+    lines = (Path(trained["best"]["folder"]) / "log.jsonl").read_text().splitlines()
+    curve = {event["step"]: event["evalLoss"] for event in map(json.loads, lines) if "evalLoss" in event}
+
+    assert figures["deliveredStep"] == figures["bestStep"] == min(curve, key=lambda step: curve[step]) < 6
+    assert figures["evalLoss"] == min(curve.values())
+
+
+def test_early_stopping_ends_after_its_patience(trained: dict[str, dict[str, Any]]):
+    """Two evaluations that gain less than asked for, and training is over and done."""
+    assert (trained["early"]["figures"]["steps"], trained["early"]["figures"]["totalSteps"]) == (6, 12)
 
 
 def test_both_engines_see_the_same_labels(trained: dict[str, dict[str, Any]]):

@@ -1,9 +1,10 @@
 """One or more trainings in a process of their own, for what patches the whole process or is killed: JSON in, JSON out.
 
 python -m support.train_child CALLS.json RESULTS.json, where CALLS is a list of {"base", "dataset", "scratch",
-"settings", "execution", "adapter", "checkpoints", "killAt", "gpuMemory"}: `adapter` is what training goes on from; with
-`killAt` the process kills itself as soon as the checkpoint of that step is stored; `gpuMemory` are the bytes of a GPU
-that it may take from then on.
+"settings", "execution", "adapter", "checkpoints", "killAt", "interruptAt", "gpuMemory"}: `adapter` is what training
+goes on from; with `killAt` the process kills itself as soon as the checkpoint of that step is stored, with
+`interruptAt` it is asked to stop when that step is told, and the result is what it said; `gpuMemory` are the bytes of
+a GPU that it may take from then on.
 """
 
 import json
@@ -13,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from support.training import FolderCheckpoints, train_settings, train_work
+from support.training import FolderCheckpoints, InterruptAt, train_settings, train_work
+from tunesmith_api.failures import StageFailure
 from tunesmith_api.stages import Kind
 from tunesmith_trainer.train import run
 
@@ -35,8 +37,15 @@ def train(call: dict[str, Any]) -> dict[str, Any]:
             Path(call["checkpoints"]), after_save=lambda step: kill(step, call.get("killAt"))
         )
     settings = train_settings(**call["settings"])
-    work = train_work(inputs, Path(call["scratch"]), settings, call.get("execution"), checkpoints=checkpoints)
-    folder = run(work).outputs[Kind.ADAPTER].folder
+    asked = InterruptAt(call["interruptAt"]).named() if "interruptAt" in call else {}
+    work = train_work(inputs, Path(call["scratch"]), settings, call.get("execution"), checkpoints=checkpoints, **asked)
+    try:
+        outcome = run(work)
+    except StageFailure as failure:
+        if "interruptAt" not in call:
+            raise
+        return {"failure": failure.failure.value, "message": failure.message}
+    folder = outcome.outputs[Kind.ADAPTER].folder
     return {"folder": str(folder), "figures": json.loads((folder / "figures.json").read_text())}
 
 
