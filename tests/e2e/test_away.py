@@ -72,8 +72,9 @@ def test_a_node_that_is_lost_is_told_and_no_second_pod_is_made_beside_its(small:
     train = stage_of(job.ended(), "train")
 
     assert waits["phase"] == "Running"
+    # Its container has heard of nothing, and may have trained to its end meanwhile.
     assert train["turn"] == 0
-    assert train["result"]["figures"]["resumedFrom"] >= LONG["saveEvery"]
+    assert train["result"]["figures"]["steps"] == STEPS
 
 
 @pytest.mark.slow
@@ -97,7 +98,7 @@ def test_an_image_that_is_not_there_fails_after_the_patience_and_a_retry_goes_on
 
 def certificate_of(job: RealJob) -> str:
     """What Helm made when the operator was installed first: pods that run trust it."""
-    words = ["--namespace", NAMESPACE, "get", "secret", "tunesmith-progress", "--output=jsonpath={.data}"]
+    words = ["--namespace", NAMESPACE, "get", "secret", "tunesmith-tls", "--output=jsonpath={.data}"]
     found = kubectl(job.cluster, *words)
     assert "tls.key" in found
     return found
