@@ -81,16 +81,19 @@ def decide(world: World, rules: Rules) -> Decision:
     after = replace(world, status=outcome.status)
     creations = () if outcome.halted else tuple(_creations(after, folded, rules))
     if creations:
-        outcome = _with_store(outcome_of(world, _started(folded, {each.stage for each in creations})), world, rules)
+        started = _started(folded, {each.stage for each in creations}, world.now.replace(microsecond=0))
+        outcome = _with_store(outcome_of(world, started), world, rules)
     return Decision((*deletions, *creations), outcome.status, _again(world, outcome, rules))
 
 
-def _started(folded: Folded, names: set[str]) -> Folded:
+def _started(folded: Folded, names: set[str], now: datetime) -> Folded:
     """With what will be seen of the Jobs that are made now: to see it costs no write then. What keeps one from being
     made goes on standing there."""
     planned = {stage.name: stage for stage in folded.course.plan.stages}
     stages = tuple(
-        stage.model_copy(update={"message": ORDINARY, "keys": keys_of(planned[stage.name])})
+        stage.model_copy(
+            update={"message": ORDINARY, "keys": keys_of(planned[stage.name]), "started": stage.started or now}
+        )
         if stage.name in names and not stage.message
         else stage
         for stage in folded.status.stages

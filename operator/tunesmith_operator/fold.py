@@ -125,7 +125,7 @@ def _under_way(world: World, rules: Rules, planned: PlannedStage, known: StageSt
     message = waiting_for(job, world.now, world.warnings)
     state = StageState.WAITING if message else StageState.RUNNING
     update: dict[str, object] = {"state": state, "message": message, "keys": keys_of(planned)}
-    if message != ORDINARY:
+    if message != ORDINARY or known.started is None:
         update["started"] = job.started or job.created
     return known.model_copy(update=update)
 

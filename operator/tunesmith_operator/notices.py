@@ -67,7 +67,7 @@ def _of_stages(before: JobStatus, after: JobStatus) -> Iterator[Notice]:
     for stage in after.stages:
         earlier = known.get(stage.name)
         # With other files to publish it is no failure that is tried again.
-        other = earlier is not None and earlier.state is StageState.DONE and stage.keys is None
+        other = earlier is not None and earlier.state is StageState.DONE and stage.keys != earlier.keys
         if earlier is not None and stage.turn > earlier.turn and not other:
             yield Notice(NoticeType.NORMAL, "BegunAnew", f"{stage.name} is begun anew")
         waits = stage.state is StageState.WAITING and stage.message and stage.message != ORDINARY

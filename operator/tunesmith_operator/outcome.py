@@ -93,7 +93,7 @@ def _clocked(world: World, status: JobStatus) -> JobStatus:
         return status.model_copy(update={"started": now, "suspended_seconds": 0.0, "suspended_since": None})
     update: dict[str, object] = {"started": status.started or began}
     since = status.suspended_since
-    if world.spec.suspend and since is None and status.finished is None:
+    if world.spec.suspend and since is None and status.finished is None and update["started"] is not None:
         update["suspended_since"] = now
     if not world.spec.suspend and since is not None:
         update |= {
@@ -143,7 +143,8 @@ def _phase(status: JobStatus, facts: tuple[bool, bool, bool], failure: Failure |
         return Phase.COMPLETE
     if suspended:
         return Phase.SUSPENDED
-    return Phase.PENDING if status.started is None else Phase.RUNNING
+    begun = any(stage.turn or stage.state is not StageState.WAITING for stage in status.stages)
+    return Phase.RUNNING if begun else Phase.PENDING
 
 
 def _reason(phase: Phase, failure: Failure | None) -> str:

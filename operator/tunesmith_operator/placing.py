@@ -76,7 +76,7 @@ def with_gpu(place: dict[str, Any], spec: JobSpec, settings: OperatorSettings) -
 def _has_memory(memory: str, settings: OperatorSettings) -> dict[str, Any]:
     """In the label's MiB, of which a card shows less than it is sold as. Gt means more than, of whole numbers."""
     wanted = int(quantity_number(memory) / Decimal(_MEBIBYTE) * Decimal(str(GPU_SHOWN_SHARE)))
-    return {"key": settings.gpu_memory_label, "operator": "Gt", "values": [str(wanted - 1)]}
+    return {"key": settings.gpu_memory_label, "operator": "Gt", "values": [str(max(wanted - 1, 0))]}
 
 
 def _beside(affinity: dict[str, Any] | None, condition: dict[str, Any]) -> dict[str, Any]:

@@ -48,10 +48,11 @@ def _between_pods(job: StageJob, pod: StagePod, now: datetime) -> str:
             f"its pod {pod.name} was to be gone by {pod.gone_by:%H:%M:%S} UTC and its node does not say so: if the "
             "node is lost, delete the Node or give it the taint node.kubernetes.io/out-of-service"
         )
-    if pod.ended is None and (pod.disrupted or pod.gone_by is not None):
+    goes_on = pod.ended is None or (pod.ended.exit_code not in (0, *FINAL) and not job.ended)
+    if goes_on and (pod.disrupted or pod.gone_by is not None):
         return f"its pod is taken away ({pod.disrupted or 'deleted'}), and another will follow"
-    if pod.ended is not None and pod.ended.exit_code not in (0, *FINAL) and not job.ended:
-        return f"its pod has failed ({_why(pod.ended)}) and is tried again"
+    if pod.ended is not None and goes_on:
+        return f"its pod has failed ({_why(pod.ended)}) and is tried again, backoffLimit times in all"
     return ""
 
 

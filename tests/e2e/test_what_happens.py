@@ -8,7 +8,7 @@ import pytest
 from support.real_cluster.asking import kubectl, node
 from support.real_cluster.installed import BUCKET, SECRET, minio, without_operator
 from support.real_cluster.jobs import LONG, STEPS, RealJob, stage_of
-from support.real_cluster.layout import Layout
+from support.real_cluster.layout import Layout, Origin
 from support.real_cluster.lifecycle import GPU
 from support.real_cluster.pods import occupied
 from support.waiting import wait_until
@@ -103,8 +103,9 @@ def test_what_no_node_has_is_waited_for_and_told(small: RealJob) -> None:
 @pytest.mark.slow
 def test_a_gpu_that_another_pod_holds_is_waited_for_and_then_taken(small: RealJob) -> None:
     """By the scheduler, on a node whose label says what an L4 shows of its 24 GB; torch then finds none in it."""
-    name = node(small.cluster)
-    kubectl(small.cluster, "label", "node", str(name), "nvidia.com/gpu.memory=23034", "--overwrite")
+    if small.cluster.origin is not Origin.BUILT:
+        pytest.skip("what this cluster's nodes have is not ours to say")
+    kubectl(small.cluster, "label", "node", str(node(small.cluster)), "nvidia.com/gpu.memory=23034", "--overwrite")
     with occupied(small.cluster, small.namespace, GPU):
         job = small.another("queued", training=LONG | {"seed": 15, "gpu": {"memory": "24Gi"}}, backoffLimit=0)
         job.until(lambda status: f"Insufficient {GPU}" in status["message"], "the job to wait for the GPU")

@@ -433,6 +433,30 @@ def timed() -> Cluster:
     return Cluster(spec=a_spec(datasets=ROWS, quantizations=["Q8_0"], activeDeadlineSeconds=600))
 
 
+def test_a_deadline_counts_from_the_first_job(timed: Cluster) -> None:
+    """Though its pod has never begun: a large image that is pulled, a node that died."""
+    one_pass(timed)
+    one_pass(timed)
+    timed.now += 11 * MINUTE
+    one_pass(timed)
+
+    assert timed.status.failure is not None
+    assert timed.status.failure.failure is FailureClass.DEADLINE
+
+
+def test_a_job_that_was_made_suspended_has_its_whole_time(timed: Cluster) -> None:
+    """And no more."""
+    timed.edit(suspend=True)
+    one_pass(timed)
+    timed.now += 60 * MINUTE
+    timed.edit(suspend=False)
+    one_pass(timed)
+    timed.now += 11 * MINUTE
+    one_pass(timed)
+
+    assert timed.status.failure is not None
+
+
 def seconds_of(decision: Decision) -> int:
     """How long the Job that was made may run."""
     (made,) = (action for action in decision.actions if isinstance(action, CreateJob))

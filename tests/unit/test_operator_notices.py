@@ -1,6 +1,7 @@
 """The events of a job: few, each once, and what a person wants to know."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -40,10 +41,11 @@ def test_a_job_that_goes_well_tells_its_end(cluster: Cluster) -> None:
     assert told_by(cluster) == ()
 
 
-def test_other_files_to_publish_are_no_failure_that_is_tried_again(cluster: Cluster) -> None:
+@pytest.mark.parametrize("change", [{"quantizations": ["Q8_0", "Q6_K"]}, {"gates": {"maxPerplexityIncrease": 9}}])
+def test_other_files_to_publish_are_no_failure_that_is_tried_again(cluster: Cluster, change: dict[str, Any]) -> None:
     """A person has asked for them, and the end will be told."""
     settle(cluster)
-    cluster.edit(quantizations=["Q8_0", "Q6_K"])
+    cluster.edit(**change)
 
     assert "BegunAnew" not in reasons(cluster)
     assert cluster.status.stages[-1].turn == 1

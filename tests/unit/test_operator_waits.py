@@ -57,6 +57,7 @@ def test_patience_with_an_image_begins_when_the_pod_has_its_node(cluster: Cluste
         ({"disrupted": "EvictionByEvictionAPI"}, "is taken away (EvictionByEvictionAPI)"),
         ({"ended": Ended(24, "Error", "")}, "has failed (StoreUnavailable) and is tried again"),
         ({"ended": Ended(137, "OOMKilled", "")}, "has failed (OutOfMemory) and is tried again"),
+        ({"ended": Ended(137, "Error", ""), "disrupted": "PreemptionByScheduler"}, "is taken away (Preemption"),
         ({"ended": Ended(139, "Error", "")}, "has failed (exit code 139) and is tried again"),
     ],
 )

@@ -30,13 +30,15 @@ from support.server_binaries import run_to_end
 GPU = "nvidia.com/gpu"
 # What we have put into a cluster: so that it can be taken out of one that is not ours.
 TEST_LABEL, _FALSE_GPU = "tunesmith.dev/test", "tunesmith.dev/false-gpu"
-CHART_LABEL = "app.kubernetes.io/name=tunesmith"
+CHART_LABEL, _CRD = "app.kubernetes.io/name=tunesmith", "finetunejobs.tunesmith.dev"
 _ONE_GPU = json.dumps({"status": {"capacity": {GPU: "1"}}})
 
 
 def up(layout: Layout) -> None:
     """Start what does not run; nothing where all of it does. Raises AssertionError with the log of what ended."""
     subprocess.run([ROOT / "requirements" / "cluster.sh"], check=True)
+    if layout.origin is Origin.GIVEN:
+        _refuse_others(layout)
     record(layout)
     parts, began = Parts(Background(layout.state)), time.monotonic()
     if layout.origin is Origin.BUILT:
@@ -68,8 +70,14 @@ def _offer_a_gpu(layout: Layout, node: str) -> None:
 def down(layout: Layout) -> None:
     """End all that `up` has started, and what it has left; then the state goes. SystemExit where something stays."""
     run = Background(layout.state)
-    if layout.origin is Origin.GIVEN:
-        _leave(layout)
+    try:
+        if layout.origin is Origin.GIVEN and _ours(layout):
+            _leave(layout)
+    finally:
+        _stop(layout, run)
+
+
+def _stop(layout: Layout, run: Background) -> None:
     if layout.origin is Origin.BUILT:
         built.stop(layout, run)
     for name in run.names():
@@ -82,12 +90,24 @@ def down(layout: Layout) -> None:
         sys.exit("cluster: left behind: " + "; ".join(left))
 
 
+def _ours(layout: Layout) -> bool:
+    """Whether what is installed in it has been by us."""
+    named = kubectl(layout, "get", "namespaces", f"--selector={TEST_LABEL}", "--output=name")
+    return f"namespace/{MINIO_NAMESPACE}" in named.split()
+
+
+def _refuse_others(layout: Layout) -> None:
+    crd = kubectl(layout, "get", "customresourcedefinition", _CRD, "--ignore-not-found", "--output=name")
+    if crd.strip() and not _ours(layout):
+        sys.exit("cluster: somebody has installed Tunesmith in it, which the tests would replace: name another cluster")
+
+
 def _leave(layout: Layout) -> None:
     """Take out of somebody's cluster what was put into it: namespaces, the chart's other objects, a false GPU."""
     chart = f"--selector={CHART_LABEL}"
     kubectl(layout, "delete", "namespaces", f"--selector={TEST_LABEL}", "--ignore-not-found")
     kubectl(layout, "delete", "clusterroles,clusterrolebindings,priorityclasses", chart, "--ignore-not-found")
-    kubectl(layout, "delete", "customresourcedefinition", "finetunejobs.tunesmith.dev", "--ignore-not-found")
+    kubectl(layout, "delete", "customresourcedefinition", _CRD, "--ignore-not-found")
     patch = ["--subresource=status", "--type=merge", "--patch", json.dumps({"status": {"capacity": {GPU: None}}})]
     for name in kubectl(layout, "get", "nodes", f"--selector={_FALSE_GPU}", "--output=name").split():
         kubectl(layout, "patch", name, *patch)

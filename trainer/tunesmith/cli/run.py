@@ -111,7 +111,8 @@ def _run(wanted: Wanted, console: Console, *, as_json: bool) -> Outcome:
         for note in _notes(local, to_make):
             console.print(note, style="yellow", soft_wrap=True)
         refuse_a_folder_of_others(folder, _may_deliver(local), None if to_make else _made(local))
-        refuse_push_without_token(local.job.spec.publish, local.site.secrets)
+        if Stage.PUBLISH not in local.record.stages:
+            refuse_push_without_token(local.job.spec.publish, local.site.secrets)
         refuse_disks(local, to_make)
         if to_make:
             _provide_tools(console)
