@@ -120,7 +120,9 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
 
     assert code == 130, run.drawings(title)[-1]
     assert not [stage for stage in stages if stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE]
-    assert run.drawings(title)[-1].rstrip().endswith("Stopped. The same command goes on from here.")
+    # Where the terminal is busy its own ^C comes last.
+    said = run.drawings(title)[-1].rstrip().removesuffix("^C").rstrip()
+    assert said.endswith("Stopped. The same command goes on from here.")
     assert_whole(store, tmp_path / "scratch")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".tunesmith"]
     assert trained_again(tmp_path, other, store)["steps"] == STEPS
