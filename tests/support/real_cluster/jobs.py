@@ -71,7 +71,8 @@ class RealJob:
         def looked() -> bool:
             seen.clear()
             seen.update(self.status())
-            return bool(seen) and holds(seen)
+            # Before an operator has seen it nothing else is there.
+            return seen.get("observedGeneration", -1) > 0 and holds(seen)
 
         try:
             wait_until(looked, what, SECONDS, every=0.5)
