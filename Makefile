@@ -85,13 +85,12 @@ E2E = $(BIN)/python -m pytest --override-ini=timeout_func_only=true tests/e2e
 # made for the first time, on slow cores, they are not waited for longer than this: 'make images' is for that.
 IMAGES_BY := $(shell echo $$(( $$(date +%s) + 40 * 60 )))
 
-test: test-parts  ## the fast tests, with real pods too where we are root
+test: test-parts  ## the fast tests, with real pods too where a cluster can be made
 	TUNESMITH_TEST_IMAGES_BY=$(IMAGES_BY) $(E2E) -m "not slow" || failed=1; \
 	$(PYTEST) --ignore=tests/e2e -m "not slow" || failed=1; exit $${failed:-0}
 
 test-all: test-parts  ## all tests
 	-@PYTHONPATH=tests $(BIN)/python -m support.ollama
-	-@PYTHONPATH=tests $(BIN)/python -m support.real_cluster up && PYTHONPATH=tests $(BIN)/python -m support.real_cluster.images
 	$(PYTEST) --ignore=tests/e2e || failed=1; $(E2E) || failed=1; exit $${failed:-0}
 
 lint: style imports  ## style and import rules

@@ -81,14 +81,16 @@ def decide(world: World, rules: Rules) -> Decision:
     after = replace(world, status=outcome.status)
     creations = () if outcome.halted else tuple(_creations(after, folded, rules))
     if creations:
-        started = _started(folded, {each.stage for each in creations}, world.now.replace(microsecond=0))
-        outcome = _with_store(outcome_of(world, started), world, rules)
+        made = _as_made(folded, {each.stage for each in creations}, world.now.replace(microsecond=0))
+        outcome = _with_store(outcome_of(world, made), world, rules)
     return Decision((*deletions, *creations), outcome.status, _again(world, outcome, rules))
 
 
-def _started(folded: Folded, names: set[str], now: datetime) -> Folded:
-    """With what will be seen of the Jobs that are made now: to see it costs no write then. What keeps one from being
-    made goes on standing there."""
+def _as_made(folded: Folded, names: set[str], now: datetime) -> Folded:
+    """With what the next pass would record of the Jobs that are made now (`fold`), which then costs no write.
+
+    What keeps one from being made goes on standing there.
+    """
     planned = {stage.name: stage for stage in folded.course.plan.stages}
     stages = tuple(
         stage.model_copy(

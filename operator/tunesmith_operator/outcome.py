@@ -117,7 +117,7 @@ def _failed_stage(name: str, stages: tuple[StageStatus, ...]) -> Failure | None:
     first = next(iter(failures), None)
     if first is None:
         return None
-    then = "More memory in the manifest is tried by itself, after anything else" if first.failure in MEMORY else "Then"
+    then = "More memory in the manifest is tried by itself; after anything else" if first.failure in MEMORY else "Then"
     return first.model_copy(update={"hint": f"{first.hint} {then} ask for it again: tunesmith retry {name}.".lstrip()})
 
 

@@ -31,6 +31,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Layout]:
         pytest.skip("what a real cluster needs is not here: see what requirements/cluster.sh says")
     here, was_up = layout(), recorded() is not None
     try:
+        # Minutes, in which somebody wants to read what is being waited for.
         with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             up(here)
             have_images()

@@ -19,11 +19,11 @@ DEPTH = 5
 SPEC = a_spec(datasets=ROWS, quantizations=["Q8_0"])
 STAGES = [stage.name for stage in a_plan(SPEC).stages]
 
-Move = Callable[["Mortal"], object]
+Move = Callable[["Counted"], object]
 
 
 @dataclass
-class Mortal(Cluster):
+class Counted(Cluster):
     """A cluster that counts by stage what costs one more Job: results that are lost, and creates out of an old view.
 
     No create can be made to depend on what else there is: the Job of a turn that is over is made, found, and deleted.
@@ -32,20 +32,20 @@ class Mortal(Cluster):
     costs: "Counter[str]" = field(default_factory=Counter)
 
 
-def lose(cluster: Mortal, name: str) -> None:
+def lose(cluster: Counted, name: str) -> None:
     """A stage ends well and nobody hears what it said."""
     cluster.costs = cluster.costs + Counter([cluster.jobs[name].stage])
     cluster.complete(name, message="")
 
 
-def look_late(cluster: Mortal, old: tuple[World, int]) -> None:
+def look_late(cluster: Counted, old: tuple[World, int]) -> None:
     """A second operator acts on what it saw."""
     before = len(cluster.made)
     one_pass(cluster, *old)
     cluster.costs = cluster.costs + Counter(cluster.made[before:])
 
 
-def apart(cluster: Mortal) -> Mortal:
+def apart(cluster: Counted) -> Counted:
     """The same cluster, to go on by itself; what it holds is never changed in place but for these."""
     again = copy(cluster)
     again.jobs, again.created = dict(cluster.jobs), cluster.created.copy()
@@ -53,14 +53,14 @@ def apart(cluster: Mortal) -> Mortal:
     return again
 
 
-def moves(cluster: Mortal, old: tuple[World, int]) -> Iterator[Move]:
+def moves(cluster: Counted, old: tuple[World, int]) -> Iterator[Move]:
     """All that can happen next; `old` is what a second operator saw at the beginning."""
     yield one_pass
     for writes in (0, 1):
         yield lambda each, writes=writes: one_pass(each, writes=writes)
     yield partial(look_late, old=old)
     if any(job.deleting for job in cluster.jobs.values()):
-        yield Mortal.collect
+        yield Counted.collect
     for name, job in cluster.jobs.items():
         if job.state is JobState.PENDING:
             yield lambda each, name=name: each.start(name)
@@ -72,7 +72,7 @@ def moves(cluster: Mortal, old: tuple[World, int]) -> Iterator[Move]:
             yield lambda each, name=name: each.evict(name)
 
 
-def fingerprint(cluster: Mortal) -> tuple[Any, ...]:
+def fingerprint(cluster: Counted) -> tuple[Any, ...]:
     """What tells one state from another: names given out and counted versions do not."""
     jobs = sorted(
         (name, repr(replace(job, uid="", version=0, pods=tuple(replace(pod, uid="") for pod in job.pods))))
@@ -81,12 +81,12 @@ def fingerprint(cluster: Mortal) -> tuple[Any, ...]:
     return (cluster.status.model_dump_json(), tuple(jobs), tuple(sorted(cluster.costs.items())))
 
 
-def reached(begin: Mortal) -> list[Mortal]:
+def reached(begin: Counted) -> list[Counted]:
     """Every state that so many moves lead to, once."""
     old = (begin.world(), begin.version)
     known, layer = {fingerprint(begin): begin}, [begin]
     for _ in range(DEPTH):
-        following: dict[tuple[Any, ...], Mortal] = {}
+        following: dict[tuple[Any, ...], Counted] = {}
         for state in layer:
             for move in moves(state, old):
                 after = apart(state)
@@ -100,7 +100,7 @@ def reached(begin: Mortal) -> list[Mortal]:
 @pytest.mark.parametrize("stage", ["", *STAGES])
 def test_all_orders_come_to_one_end(stage: str) -> None:
     """The same end, and no Job that is not needed: one for each stage, and one for each that had to be."""
-    begin = Mortal(spec=SPEC)
+    begin = Counted(spec=SPEC)
     if stage:
         until(begin, stage)
     states = reached(begin)
