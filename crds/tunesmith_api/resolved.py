@@ -1,9 +1,9 @@
 """What the sources turned out to be: revisions, digests, sizes and the dimensions of the model, pinned once."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from tunesmith_api.schema import Recorded
+from tunesmith_api.schema import Recorded, said
 from tunesmith_api.sources import told
 from tunesmith_api.spec import JobSpec
 
@@ -52,7 +52,7 @@ class ResolvedModel(Recorded):
     family: str
     chat: bool
     dimensions: ModelDimensions
-    files: tuple[ResolvedFile, ...] = ()
+    files: Annotated[tuple[ResolvedFile, ...], said()] = ()
     license: str | None = None
 
 
@@ -63,7 +63,7 @@ class ResolvedDataset(Recorded):
     digest: str
     size: int
     revision: str | None = None
-    files: tuple[ResolvedFile, ...] = ()
+    files: Annotated[tuple[ResolvedFile, ...], said()] = ()
 
 
 class Resolved(Recorded):

@@ -1,6 +1,9 @@
 """The two bases of all API types: what users write and read, and what stages hand each other."""
 
-from pydantic import BaseModel, ConfigDict
+from operator import not_
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -25,3 +28,8 @@ class Recorded(Api):
     """What one version writes and another may read: unknown fields of a newer writer are ignored."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+def said(**bounds: Any) -> Any:
+    """A field that is left out where it says nothing (0, false, empty): `kubectl describe` has a line for each."""
+    return Field(exclude_if=not_, **bounds)

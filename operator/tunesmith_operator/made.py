@@ -1,23 +1,25 @@
 """What a job has made, out of the results in its record: for whoever reads the object and not the store."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tunesmith_api.plan import Plan, PlannedStage
 from tunesmith_api.quantizations import file_name
-from tunesmith_api.stages import Kind, Stage
+from tunesmith_api.stages import Stage
 from tunesmith_api.status import ArtifactStatus, StageState, StageStatus
 
 
 def artifacts_of(job: str, plan: Plan, stages: Iterable[StageStatus]) -> tuple[ArtifactStatus, ...]:
-    """The artifacts of all stages that are done, in the order of the plan; a file's verdict once publish has judged."""
+    """The quantized files of all stages that are done, in the order of the plan; with verdicts once publish has judged.
+
+    What the others made is found by the keys of their stages, and their figures in their results.
+    """
     done = {stage.name: stage for stage in stages if stage.state is StageState.DONE}
     verdicts = _judged(done.values()).get("verdicts") or {}
     return tuple(
-        artifact
+        _of_stage(job, planned, done[planned.name], verdicts)
         for planned in plan.stages
-        if planned.name in done
-        for artifact in _of_stage(job, planned, done[planned.name], verdicts)
+        if planned.stage is Stage.QUANTIZE and planned.name in done
     )
 
 
@@ -33,26 +35,21 @@ def _judged(stages: Iterable[StageStatus]) -> Mapping[str, Any]:
     return next((result.figures for result in told if result is not None), {})
 
 
-def _of_stage(
-    job: str, planned: PlannedStage, stage: StageStatus, verdicts: Mapping[str, str]
-) -> Iterator[ArtifactStatus]:
-    """Its outputs under the keys that are recorded; the figures are those of the first, which the stage is about."""
+def _of_stage(job: str, planned: PlannedStage, stage: StageStatus, verdicts: Mapping[str, str]) -> ArtifactStatus:
+    """Its file, under the key that is recorded."""
+    [output] = planned.outputs
     keys = {} if stage.keys is None else stage.keys.outputs
-    figures = {} if stage.result is None else stage.result.figures
-    for number, output in enumerate(planned.outputs):
-        told = figures if number == 0 else {}
-        quantized = output.kind is Kind.QUANTIZED
-        name = str(output.name or "")
-        yield ArtifactStatus(
-            kind=output.kind,
-            name=name,
-            key=keys.get(output.kind, output.key),
-            verdict=verdicts.get(name, "") if quantized else "",
-            file=file_name(job, name) if quantized else "",
-            bytes=_whole(told.get("bytes")),
-            sha256=str(told.get("sha256", "")),
-            figures={} if output.kind is Kind.PUBLICATION else _plain(told),
-        )
+    told = {} if stage.result is None else stage.result.figures
+    name = str(output.name)
+    return ArtifactStatus(
+        name=name,
+        key=keys.get(output.kind, output.key),
+        verdict=verdicts.get(name, ""),
+        file=file_name(job, name),
+        bytes=_whole(told.get("bytes")),
+        sha256=str(told.get("sha256", "")),
+        figures=_plain(told),
+    )
 
 
 # They have fields of their own.

@@ -32,7 +32,7 @@ def test_a_job_ends_with_measured_files(small: RealJob) -> None:
     status = small.status()
 
     assert "small-Q4_K_M.gguf" in files
-    [quantized] = [each for each in status["artifacts"] if each["kind"] == "quantized"]
+    [quantized] = status["artifacts"]
     assert quantized["sha256"] == files["small-Q4_K_M.gguf"]
     assert status["store"]["uri"] == f"s3://{BUCKET}"
     assert status["cpuSeconds"] > 0

@@ -201,7 +201,7 @@ def result_text(stage_name: str, spec: JobSpec, present: tuple[str, ...] = ()) -
     stage = Stage(stage_name.partition("-")[0])
     figures: dict[str, Any] = {}
     if stage is Stage.PREPARE:
-        figures = {"resolved": brief(resolved(spec)), "present": list(present)}
+        figures = {"resolved": brief(resolved(spec))} | ({"present": list(present)} if present else {})
     if stage is Stage.PUBLISH:
         verdicts = dict.fromkeys(spec.quantizations, "Passed")
         figures = {"verdict": "Passed", "onFailure": "Withhold", "passed": len(verdicts), "files": len(verdicts)}

@@ -11,7 +11,7 @@ from tunesmith_api.failures import FailureClass
 from tunesmith_api.keys import RECIPES
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, Kind
-from tunesmith_api.status import Phase, StageState
+from tunesmith_api.status import JobStatus, Phase, StageState
 from tunesmith_operator.building import Builder
 from tunesmith_operator.decide import CreateJob, DeleteObject, decide
 from tunesmith_operator.fold import Rules
@@ -57,13 +57,14 @@ def test_all_goes_well(cluster: Cluster) -> None:
 
 
 def test_what_was_made_stands_in_the_status(cluster: Cluster) -> None:
-    """Every artifact with its key, each file with its name and verdict: nobody has to ask the store."""
+    """Every artifact's key, each file with its name and verdict: nobody has to ask the store."""
     status = settle(cluster)
 
-    planned = [output for stage in a_plan(cluster.spec).stages for output in stage.outputs]
-    assert [(made.kind, made.key) for made in status.artifacts] == [(output.kind, output.key) for output in planned]
-    files = {made.name: (made.file, made.verdict) for made in status.artifacts if made.kind is Kind.QUANTIZED}
+    planned = {stage.name: stage.recorded_keys().outputs for stage in a_plan(cluster.spec).stages}
+    assert {stage.name: stage.keys.outputs for stage in status.stages} == planned
+    files = {made.name: (made.file, made.verdict) for made in status.artifacts}
     assert files == {type_: (f"job-{type_}.gguf", "Passed") for type_ in cluster.spec.quantizations}
+    assert [made.key for made in status.artifacts] == [planned[f"quantize-{type_}"][Kind.QUANTIZED] for type_ in files]
     assert status.summary == f"{len(files)}/{len(files)}"
 
 
@@ -72,10 +73,25 @@ def test_no_file_has_a_verdict_before_it_is_judged(cluster: Cluster) -> None:
     until(cluster, "publish")
     status = cluster.status
 
-    made = [each for each in status.artifacts if each.kind is Kind.QUANTIZED]
-    assert len(made) == len(cluster.spec.quantizations)
-    assert {each.verdict for each in made} == {""}
+    assert len(status.artifacts) == len(cluster.spec.quantizations)
+    assert {each.verdict for each in status.artifacts} == {""}
     assert status.summary == ""
+
+
+def test_the_status_has_no_line_for_what_says_nothing(cluster: Cluster) -> None:
+    """`kubectl describe` prints each field of an object: empty ones are left out, and what comes back is the same."""
+    status = settle(cluster)
+    written = status.to_json_dict()
+
+    assert empty_fields(written) == []
+    assert JobStatus.model_validate(written) == status
+
+
+def empty_fields(told: object, path: str = "status") -> list[str]:
+    """Where there is an empty text, list or map, or a `false`."""
+    entries = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
+    below = [found for name, value in entries for found in empty_fields(value, f"{path}.{name}")]
+    return below if told or (told == 0 and told is not False) else [path]
 
 
 def test_what_is_in_the_store_is_not_started(cluster: Cluster) -> None:

@@ -55,4 +55,4 @@ def resolved_request(request: StageRequest) -> tuple[StageRequest, Plan, Resolve
 def found(plan: Plan, resolved: Resolved, artifacts: Artifacts) -> Mapping[str, Any]:
     """What the operator goes on from: the pinned sources, and the stages whose artifacts are all in the store."""
     there = [stage.name for stage in plan.stages if all(artifacts.holds(each.kind, each.key) for each in stage.outputs)]
-    return {"resolved": brief(resolved), "present": there}
+    return {"resolved": brief(resolved)} | ({"present": there} if there else {})

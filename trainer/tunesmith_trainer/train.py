@@ -48,7 +48,7 @@ def run(work: Work) -> Outcome:
     headline = ("steps", "trainLoss", "evalLoss", "tokensPerSecond", "seconds", "peakMemoryBytes", "resumedFrom")
     return Outcome(
         outputs={Kind.ADAPTER: Output(trained.folder, {"method": settings.method.value})},
-        figures={name: figures.get(name) for name in headline},
+        figures={name: figures[name] for name in headline if figures.get(name) is not None},
     )
 
 

@@ -11,7 +11,6 @@ from tunesmith.cli.terminal import visible
 from tunesmith.cli.view import duration, result_detail
 from tunesmith.cluster.seen import SeenJob
 from tunesmith.figures import megabytes
-from tunesmith_api.stages import Kind
 from tunesmith_api.status import ArtifactStatus, JobStatus, Phase, Progress, StageStatus
 
 _STYLES = {
@@ -98,14 +97,8 @@ def _artifacts(status: JobStatus) -> Table:
     for artifact in status.artifacts:
         size = "" if artifact.bytes is None else megabytes(artifact.bytes)
         verdict = Text(artifact.verdict, style=_STYLES.get(artifact.verdict, ""))
-        table.add_row(_name(artifact), size, verdict, Text(_figures(artifact)))
+        table.add_row(artifact.file, size, verdict, Text(_figures(artifact)))
     return table
-
-
-def _name(artifact: ArtifactStatus) -> str:
-    return (
-        artifact.file if artifact.kind is Kind.QUANTIZED and artifact.file else f"{artifact.kind} {artifact.key[:12]}"
-    )
 
 
 def _figures(artifact: ArtifactStatus) -> str:
