@@ -73,6 +73,12 @@ class Kube:
         """Make a Job; `Conflict` if its name is taken."""
         return await self._request("POST", _jobs_of(job["metadata"]["namespace"]), body=job)
 
+    async def job_named(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """The Job of a name, whoever has made it; None if there is none."""
+        async for job in self.list_all(_jobs_of(namespace), fields=f"metadata.name={name}"):
+            return job
+        return None
+
     async def create_event(self, namespace: str, event: Body) -> None:
         """Tell what has happened."""
         await self._request("POST", _events_of(namespace), body=event)

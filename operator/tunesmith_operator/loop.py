@@ -9,13 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tunesmith_api.names import JOB_LABEL
 from tunesmith_api.stages import JobReference
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.cache import Cache, Key
 from tunesmith_operator.decide import Action, CreateJob, DeleteJob, decide
 from tunesmith_operator.excerpts import Excerpt
 from tunesmith_operator.explaining import Explained
-from tunesmith_operator.fold import Rules
+from tunesmith_operator.fold import Rules, not_its_own
 from tunesmith_operator.kube import Absent, Conflict, Kube, Refused
 from tunesmith_operator.notices import Notice, event_of, notices
 from tunesmith_operator.outcome import unreadable
@@ -103,10 +104,19 @@ class Operator:
                 await self.kube.delete_object(world.namespace, world.name, world.uid)
         except (Absent, Conflict) as error:
             log.info("%s/%s: %s: %s", world.namespace, world.name, type(action).__name__, error)
+            if isinstance(action, CreateJob):
+                return await self._taken(world.namespace, action.job["metadata"]["name"])
         except Refused as error:
             log.warning("%s/%s: %s: %s", world.namespace, world.name, type(action).__name__, error.message)
             return error.status not in _NEVER, error.message
         return None
+
+    async def _taken(self, namespace: str, name: str) -> tuple[bool, str] | None:
+        """That another's Job has the name, which nothing here watches; None for one that comes as an event."""
+        there = await self.kube.job_named(namespace, name)
+        if there is None or JOB_LABEL in there["metadata"].get("labels", {}):
+            return None
+        return True, not_its_own(name)
 
     async def _write(self, about: JobReference, version: int, before: JobStatus, status: JobStatus) -> None:
         if status == before:

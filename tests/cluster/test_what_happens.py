@@ -46,6 +46,22 @@ def test_suspended_in_training_it_frees_the_pod_and_goes_on(job: Applied) -> Non
     assert stage(job.status, "train").get("turn", 0) == 0
 
 
+def test_a_job_of_others_that_has_the_name_is_told(job: Applied) -> None:
+    """One that the operator does not watch, since it has none of its labels: the API server alone knows of it."""
+    job.kubelet.begin(job.kubelet.pod_of("bot", "prepare"))
+    [name] = [each["metadata"]["name"] for each in job.jobs()]
+    job.edit(suspend=True)
+    job.is_in("Suspended")
+    jobs = f"/apis/batch/v1/namespaces/{job.kubelet.namespace}/jobs"
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "theirs"}]}}
+    job.plane.create(jobs, {"metadata": {"name": name}, "spec": {"suspend": True, "template": template}})
+    job.edit(suspend=False)
+
+    job.until(lambda status: f"delete {name}" in status.get("message", ""), "the other Job to be told")
+    job.plane.delete(f"{jobs}/{name}", propagationPolicy="Background")
+    job.completed()
+
+
 def test_a_quota_is_waited_for_and_said(job: Applied) -> None:
     """It goes on by itself when there is room."""
     quotas = f"/api/v1/namespaces/{job.kubelet.namespace}/resourcequotas"

@@ -2,7 +2,8 @@
 
 kubectl reads with sigs.k8s.io/yaml, whose scalar rules differ from PyYAML's: ``2e-4`` and ``0o14`` are numbers, ``y``
 and ``on`` are booleans, dates and ``1:30`` are strings. Which is which is held in tests/manifests/scalars.json, made
-with sigs.k8s.io/yaml v1.6.0 itself and put to a real API server. Unlike kubectl, a field that is there twice is refused.
+with sigs.k8s.io/yaml v1.6.0 itself and put to a real API server. Unlike kubectl, a field that is there twice is
+refused.
 """
 
 import base64
