@@ -10,6 +10,7 @@ from tunesmith_api.settings import (
     AnswerSettings,
     BaselineSettings,
     ConvertSettings,
+    DatasetOrigin,
     DatasetSettings,
     EvaluateSettings,
     HubSettings,
@@ -20,7 +21,7 @@ from tunesmith_api.settings import (
     QuantizeSettings,
     TrainSettings,
 )
-from tunesmith_api.sources import PORTABLE
+from tunesmith_api.sources import PORTABLE, told
 from tunesmith_api.spec import Dataset, Engine, Hub, ImatrixMode, JobSpec, Method, Optimizer
 
 # The baseline's logits are bounded: 40 windows of the largest vocabulary in use (262,144) take 5.4 GB (P65).
@@ -81,9 +82,16 @@ def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effect
             hub=None if hub is None else _hub(hub),
             context_length=_served_context(train, resolved),
             system_prompt=spec.training.system_prompt,
-            dataset_digests=tuple(dataset.digest for dataset in resolved.datasets),
+            datasets=tuple(_origin(dataset) for dataset in resolved.datasets),
         ),
     )
+
+
+def _origin(dataset: ResolvedDataset) -> DatasetOrigin:
+    """Folders and buckets are nobody else's: a card that may be public names them by their content alone."""
+    if not dataset.uri.startswith(("hf://", "https://")):
+        return DatasetOrigin(digest=dataset.digest)
+    return DatasetOrigin(digest=dataset.digest, uri=told(dataset.uri), revision=dataset.revision)
 
 
 def _served_context(train: TrainSettings, resolved: Resolved) -> int:

@@ -155,6 +155,14 @@ class HubSettings(Api):
     secret: str | None = None
 
 
+class DatasetOrigin(Api):
+    """What the card says of a dataset: its `digest` (``sha256:...``), `uri` and `revision` if its address is public."""
+
+    digest: str
+    uri: str | None = None
+    revision: str | None = None
+
+
 class PublishSettings(Api):
     """What the published folder is called and what it has to pass."""
 
@@ -163,4 +171,4 @@ class PublishSettings(Api):
     hub: HubSettings | None = None
     context_length: int
     system_prompt: SystemPrompt
-    dataset_digests: tuple[str, ...] = ()
+    datasets: tuple[DatasetOrigin, ...] = ()

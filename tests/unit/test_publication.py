@@ -11,6 +11,8 @@ from tunesmith_api.effective import resolve_settings
 from tunesmith_api.gates import Verdict
 from tunesmith_api.measuring import Gates, OnFailure
 from tunesmith_api.report import BaseModelReport, FileReport, GateReport, Report
+from tunesmith_api.resolved import ResolvedDataset
+from tunesmith_api.settings import DatasetOrigin
 from tunesmith_api.stages import Kind, Stage
 from tunesmith_trainer import publish
 from tunesmith_trainer.publication.card import model_card
@@ -52,7 +54,7 @@ def a_report(*, failed: bool = False) -> Report:
     )
 
 
-FACTS = {"curve": True, "learning_rate": 0.001, "base_repo": "org/smol", "license": "apache-2.0", "dataset_digests": []}
+FACTS = {"curve": True, "learning_rate": 0.001, "base_repo": "org/smol", "license": "apache-2.0", "datasets": ()}
 
 
 def test_the_card_shows_each_file_with_its_figures() -> None:
@@ -66,6 +68,30 @@ def test_the_card_shows_each_file_with_its_figures() -> None:
     assert "40 windows of\n512 tokens (480 of these tokens are of held-out answers, 20000 of general text)." in card
     assert "base_model: org/smol" in card
     assert "adapter/" in card
+
+
+def test_the_card_names_datasets_that_have_a_public_address() -> None:
+    """As the hub's cards do; a bucket, a folder or a signature is nobody's business."""
+    revision = "c" * 40
+    sources = {
+        "hf://org/rows": DatasetOrigin(digest="sha256:1", uri="hf://org/rows", revision=revision),
+        "https://host/rows.jsonl?signature=x": DatasetOrigin(digest="sha256:2", uri="https://host/rows.jsonl"),
+        "s3://private/rows.jsonl": DatasetOrigin(digest="sha256:3"),
+        "file://home/rows.jsonl": DatasetOrigin(digest="sha256:4"),
+    }
+    spec = a_spec(datasets=[{"source": uri} for uri in sources])
+    pinned = [
+        ResolvedDataset(uri=uri, digest=origin.digest, size=1, revision=origin.revision)
+        for uri, origin in sources.items()
+    ]
+    named = resolve_settings("bot", spec, resolved(spec).model_copy(update={"datasets": pinned})).publish.datasets
+    card = model_card(a_report(), FACTS | {"files": {}, "datasets": named})
+
+    assert named == tuple(sources.values())
+    assert "\ndatasets: [org/rows]\n" in card
+    assert f"Dataset: hf://org/rows@{revision} (`sha256:1`)." in card
+    assert "Dataset: https://host/rows.jsonl (`sha256:2`)." in card
+    assert "Dataset: `sha256:3`.\nDataset: `sha256:4`." in card
 
 
 def test_the_card_says_what_is_withheld_and_why() -> None:

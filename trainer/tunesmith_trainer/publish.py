@@ -188,7 +188,7 @@ def _facts(work: Work, settings: PublishSettings, folder: Path) -> dict[str, Any
         "learning_rate": max(rates, default=None),
         "base_repo": uri.removeprefix("hf://") if uri.startswith("hf://") else None,
         "license": base.get("license"),
-        "dataset_digests": settings.dataset_digests,
+        "datasets": settings.datasets,
     }
 
 
