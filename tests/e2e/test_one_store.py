@@ -46,4 +46,4 @@ def stages(job: RealJob) -> dict[str, bool]:
     """The stages that had a Job, and whether it found in the store what it was asked for (contract 5)."""
     column = r"--output=jsonpath={range .items[*]}{.metadata.labels.tunesmith\.dev/stage}{'\n'}{end}"
     had = job.kubectl("get", "jobs", f"--selector=tunesmith.dev/job={job.name}", column).split()
-    return {name: stage_of(job.status(), name)["result"]["reused"] for name in had}
+    return {name: stage_of(job.status(), name)["result"].get("reused", False) for name in had}

@@ -38,7 +38,7 @@ def test_suspended_drained_and_killed_in_the_middle_it_ends_as_if_nothing_had_be
     figures = stage_of(status, "train")["result"]["figures"]
     assert figures["steps"] == STEPS
     assert figures["resumedFrom"] >= reached - LONG["saveEvery"]
-    assert stage_of(status, "train")["turn"] == 0
+    assert "turn" not in stage_of(status, "train")
 
 
 def drain(job: RealJob) -> None:
