@@ -45,7 +45,7 @@ def test_a_quota_without_room_is_told_and_waited_for(kubelet: Kubelet, tmp_path:
         job = a_job(kubelet, SPEC)
 
         status = job.until(lambda status: "exceeded quota: small" in status.get("message", ""), "the quota to be told")
-        assert status["phase"] == "Running"
+        assert status["phase"] == "Pending"
         assert status["message"].startswith("prepare: no pod can be made for it: ")
         kubelet.plane.delete(quota)
         kubelet.plane.delete(other.path)
