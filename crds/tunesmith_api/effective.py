@@ -30,6 +30,8 @@ LOGITS_BYTES = 6 << 30
 OLLAMA_CONTEXT = 2_048
 # How long an answer may get: the longest that a small model on a device is asked for in one go, in tokens.
 MAX_NEW_TOKENS = 256
+# Where everybody may look, if no secret is asked for.
+_PUBLIC = ("hf://", "https://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +84,17 @@ def resolve_settings(job_name: str, spec: JobSpec, resolved: Resolved) -> Effect
             hub=None if hub is None else _hub(hub),
             context_length=_served_context(train, resolved),
             system_prompt=spec.training.system_prompt,
-            datasets=tuple(_origin(dataset) for dataset in resolved.datasets),
+            datasets=tuple(map(_origin, spec.datasets, resolved.datasets)),
         ),
     )
 
 
-def _origin(dataset: ResolvedDataset) -> DatasetOrigin:
-    """Folders and buckets are nobody else's: a card that may be public names them by their content alone."""
-    if not dataset.uri.startswith(("hf://", "https://")):
-        return DatasetOrigin(digest=dataset.digest)
-    return DatasetOrigin(digest=dataset.digest, uri=told(dataset.uri), revision=dataset.revision)
+def _origin(asked: Dataset, found: ResolvedDataset) -> DatasetOrigin:
+    """Folders, buckets and what takes a secret are nobody else's: a card names them by their content alone."""
+    public = asked.source.startswith(_PUBLIC) and asked.secret_ref is None and told(asked.source) == asked.source
+    if not public:
+        return DatasetOrigin(digest=found.digest)
+    return DatasetOrigin(digest=found.digest, uri=asked.source, revision=found.revision)
 
 
 def _served_context(train: TrainSettings, resolved: Resolved) -> int:

@@ -20,7 +20,7 @@ RECIPES: Mapping[Kind, int] = {
     Kind.LOGITS: 3,
     Kind.EVALUATION: 5,
     Kind.QUANTIZED: 5,
-    Kind.PUBLICATION: 5,
+    Kind.PUBLICATION: 4,
 }
 
 # What llama.cpp makes or measures. Of a dataset it makes nothing: there it is only asked whether it knows the

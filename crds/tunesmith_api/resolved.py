@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from tunesmith_api.schema import Recorded, said
+from tunesmith_api.schema import Recorded, unless_empty
 from tunesmith_api.sources import told
 from tunesmith_api.spec import JobSpec
 
@@ -52,7 +52,7 @@ class ResolvedModel(Recorded):
     family: str
     chat: bool
     dimensions: ModelDimensions
-    files: Annotated[tuple[ResolvedFile, ...], said()] = ()
+    files: Annotated[tuple[ResolvedFile, ...], unless_empty()] = ()
     license: str | None = None
 
 
@@ -63,7 +63,7 @@ class ResolvedDataset(Recorded):
     digest: str
     size: int
     revision: str | None = None
-    files: Annotated[tuple[ResolvedFile, ...], said()] = ()
+    files: Annotated[tuple[ResolvedFile, ...], unless_empty()] = ()
 
 
 class Resolved(Recorded):

@@ -30,6 +30,6 @@ class Recorded(Api):
     model_config = ConfigDict(extra="ignore")
 
 
-def said(**bounds: Any) -> Any:
+def unless_empty(**bounds: Any) -> Any:
     """A field that is left out where it says nothing (0, false, empty): `kubectl describe` has a line for each."""
     return Field(exclude_if=not_, **bounds)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
-from tunesmith_api.schema import Api, Recorded, said
+from tunesmith_api.schema import Api, Recorded, unless_empty
 
 SCHEMA_VERSION = 1
 
@@ -116,10 +116,10 @@ class StageResult(Recorded):
     schema_version: int = SCHEMA_VERSION
     stage: Stage
     name: str | None = None
-    reused: Annotated[bool, said()] = False
+    reused: Annotated[bool, unless_empty()] = False
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    figures: Annotated[Figures, said()] = Field(default_factory=dict)
+    figures: Annotated[Figures, unless_empty()] = Field(default_factory=dict)
     failure: Failure | None = None
 
 

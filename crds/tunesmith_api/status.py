@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tunesmith_api.schema import Recorded, said
+from tunesmith_api.schema import Recorded, unless_empty
 from tunesmith_api.stages import Failure, Figures, Kind, Stage, StageResult
 
 # A key is a sha256 in hex, a name at most a Kubernetes name; messages as long as the API machinery's conditions allow.
@@ -109,11 +109,11 @@ class StageStatus(Recorded):
     """What it was asked for, and what its outputs are stored under; unset before it has a Job."""
     state: StageState = StageState.WAITING
     """Where it stands."""
-    turn: Annotated[int, said(ge=0)] = 0
+    turn: Annotated[int, unless_empty(ge=0)] = 0
     """How often it was begun anew: by a retry, with more memory, after an outage, to make or publish others."""
-    replace: Annotated[bool, said()] = False
+    replace: Annotated[bool, unless_empty()] = False
     """Whether it is to make its artifacts anew though they are in the store, since they were found damaged."""
-    message: Annotated[Sentence, said()] = ""
+    message: Annotated[Sentence, unless_empty()] = ""
     """What it waits for, in a sentence."""
     started: datetime | None = None
     """When its last attempt began."""
@@ -151,15 +151,15 @@ class ArtifactStatus(Recorded):
     """The quantization type."""
     key: Key
     """What it is stored under."""
-    verdict: Annotated[str, said(max_length=32)] = ""
+    verdict: Annotated[str, unless_empty(max_length=32)] = ""
     """What the gates say: Passed, Failed or Inconclusive; unset until publish has judged."""
     file: Annotated[str, Field(max_length=512)]
     """Its name in the published folder."""
     bytes: Annotated[int | None, Field(ge=0)] = None
     """Its size."""
-    sha256: Annotated[Key, said()] = ""
+    sha256: Annotated[Key, unless_empty()] = ""
     """Its digest."""
-    figures: Annotated[Figures, said()] = Field(default_factory=dict)
+    figures: Annotated[Figures, unless_empty()] = Field(default_factory=dict)
     """Its headline figures."""
 
 
@@ -172,7 +172,7 @@ class JobStatus(Recorded):
     """Where the job stands, for people."""
     message: Sentence = ""
     """What is happening, in a sentence."""
-    summary: Annotated[str, said(max_length=256)] = ""
+    summary: Annotated[str, unless_empty(max_length=256)] = ""
     """How many of the files passed their gates, for example 3/3."""
     conditions: Annotated[
         tuple[Condition, ...],
@@ -200,19 +200,19 @@ class JobStatus(Recorded):
     """The newest whole checkpoint of a training that is not finished."""
     failure: Failure | None = None
     """Why the job failed."""
-    retried: Annotated[str, said(max_length=253)] = ""
+    retried: Annotated[str, unless_empty(max_length=253)] = ""
     """The value of the annotation tunesmith.dev/retry that was last acted on."""
     started: datetime | None = None
     """When the first stage began, or a retry: what spec.activeDeadlineSeconds counts from."""
     finished: datetime | None = None
     """When the job became Complete or Failed."""
-    gpu_seconds: Annotated[float, said(ge=0)] = 0.0
+    gpu_seconds: Annotated[float, unless_empty(ge=0)] = 0.0
     """For how many seconds its pods have held a GPU, those that failed included; what runs is counted when it ends."""
     cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
     """The processor time of its stages, in seconds of one core; of attempts that were killed nothing is known."""
     suspended_since: datetime | None = None
     """Since when the job is suspended, while it is."""
-    suspended_seconds: Annotated[float, said(ge=0)] = 0.0
+    suspended_seconds: Annotated[float, unless_empty(ge=0)] = 0.0
     """How long it was suspended before, which spec.activeDeadlineSeconds does not count."""
 
     def recorded_keys(self) -> dict[str, RecordedKeys]:

@@ -141,12 +141,7 @@ def _taken(world: World, name: str) -> str:
     """That another's Job has the name, unless it is about to go: one of an earlier object of the same name is."""
     there = world.jobs.get(name)
     foreign = there is not None and there.owner != world.uid and not there.deleting
-    return not_its_own(name) if foreign else ""
-
-
-def not_its_own(name: str) -> str:
-    """What a stage waits for whose Job's name is another's."""
-    return f"a Job that is not its own has its name: delete {name}"
+    return f"a Job that is not its own has its name: delete {name}" if foreign else ""
 
 
 def _refused(world: World, planned: PlannedStage, known: StageStatus, name: str) -> StageStatus:

@@ -9,14 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunesmith_api.names import JOB_LABEL
 from tunesmith_api.stages import JobReference
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.cache import Cache, Key
 from tunesmith_operator.decide import Action, CreateJob, DeleteJob, decide
-from tunesmith_operator.excerpts import Excerpt
+from tunesmith_operator.excerpts import Excerpt, stage_job_of
 from tunesmith_operator.explaining import Explained
-from tunesmith_operator.fold import Rules, not_its_own
+from tunesmith_operator.fold import Rules
 from tunesmith_operator.kube import Absent, Conflict, Kube, Refused
 from tunesmith_operator.notices import Notice, event_of, notices
 from tunesmith_operator.outcome import unreadable
@@ -69,13 +68,11 @@ class Operator:
             return
         world = replace(world, warnings=self.explained.warnings(world, self.kube, self.turns))
         decision = decide(world, self.rules)
-        refused: dict[str, tuple[bool, str]] = {}
+        learnt = world
         for action in decision.actions:
-            said = await self._act(world, action)
-            if said is not None and isinstance(action, CreateJob):
-                refused[action.stage] = said
-        if refused:
-            decision = decide(replace(world, refused=refused), self.rules)
+            learnt = await self._act(learnt, action)
+        if learnt is not world:
+            decision = decide(learnt, self.rules)
             self.turns.add_at(key, self.clock() + _AGAIN, self.clock())
         if decision.again is not None:
             self.turns.add_at(key, decision.again, self.clock())
@@ -90,8 +87,8 @@ class Operator:
             return
         await self._write(about, seen.version, before, unreadable(before, error, seen.generation, self.clock()))
 
-    async def _act(self, world: World, action: Action) -> tuple[bool, str] | None:
-        """Do it; what the API server said against a Job, None where it said nothing.
+    async def _act(self, world: World, action: Action) -> World:
+        """Do it; the world with what the API server said against a Job, the same where it said nothing.
 
         Where it knows better than the cache, what has changed comes, or has come, as an event.
         """
@@ -104,19 +101,26 @@ class Operator:
                 await self.kube.delete_object(world.namespace, world.name, world.uid)
         except (Absent, Conflict) as error:
             log.info("%s/%s: %s: %s", world.namespace, world.name, type(action).__name__, error)
-            if isinstance(action, CreateJob):
-                return await self._taken(world.namespace, action.job["metadata"]["name"])
+            return await self._with_anothers(world, action) if isinstance(action, CreateJob) else world
         except Refused as error:
             log.warning("%s/%s: %s: %s", world.namespace, world.name, type(action).__name__, error.message)
-            return error.status not in _NEVER, error.message
-        return None
+            if isinstance(action, CreateJob):
+                said = (error.status not in _NEVER, error.message)
+                return replace(world, refused={**world.refused, action.stage: said})
+        return world
 
-    async def _taken(self, namespace: str, name: str) -> tuple[bool, str] | None:
-        """That another's Job has the name, which nothing here watches; None for one that comes as an event."""
-        there = await self.kube.job_named(namespace, name)
-        if there is None or JOB_LABEL in there["metadata"].get("labels", {}):
-            return None
-        return True, not_its_own(name)
+    async def _with_anothers(self, world: World, action: CreateJob) -> World:
+        """The world with the Job of others that has the name: one without our labels is watched by nobody here."""
+        name = action.job["metadata"]["name"]
+        try:
+            body = await self.kube.job_named(world.namespace, name)
+        except Refused as error:
+            log.info("%s/%s: whose %s is cannot be seen: %s", world.namespace, world.name, name, error.message)
+            return world
+        job = None if body is None else stage_job_of(body)
+        if job is None or job.owner == world.uid:
+            return world
+        return replace(world, jobs={**world.jobs, name: job})
 
     async def _write(self, about: JobReference, version: int, before: JobStatus, status: JobStatus) -> None:
         if status == before:

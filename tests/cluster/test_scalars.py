@@ -21,14 +21,14 @@ _ANYTHING = {
 
 
 @pytest.fixture(scope="module")
-def manifests_of(plane: ControlPlane) -> str:
+def texts(plane: ControlPlane) -> str:
     """The address of a resource without a schema."""
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": _ANYTHING}}
     names = {"plural": "texts", "singular": "text", "kind": "Text", "listKind": "TextList"}
     spec = {"group": GROUP, "scope": "Cluster", "names": names, "versions": [version]}
-    texts = {"metadata": {"name": f"texts.{GROUP}"}, "spec": spec}
+    definition = {"metadata": {"name": f"texts.{GROUP}"}, "spec": spec}
     # There already where a worker takes tests over from another, which asks for this anew.
-    made = plane.client.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", json=texts)
+    made = plane.client.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", json=definition)
     assert made.status_code in (HTTPStatus.CREATED, HTTPStatus.CONFLICT), made.json()
     address = f"/apis/{GROUP}/v1/texts"
     wait_until(lambda: plane.client.get(address).is_success, "the resource to be served")
@@ -37,12 +37,12 @@ def manifests_of(plane: ControlPlane) -> str:
 
 @pytest.mark.parametrize(("text", "expected"), SCALARS, ids=[text for text, _ in SCALARS])
 def test_the_api_server_reads_what_the_local_check_reads(
-    plane: ControlPlane, manifests_of: str, text: str, expected: Any
+    plane: ControlPlane, texts: str, text: str, expected: Any
 ) -> None:
     """null stands for a refusal."""
     head = f"apiVersion: {GROUP}/v1\nkind: Text\nmetadata: {{name: text}}\nspec:\n"
     answer = plane.client.post(
-        manifests_of,
+        texts,
         content=head + textwrap.indent(text, "  "),
         headers={"Content-Type": "application/yaml"},
         params={"dryRun": "All", "fieldValidation": "Strict"},

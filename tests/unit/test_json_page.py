@@ -101,7 +101,7 @@ def test_every_field_of_a_job_in_a_cluster_is_described() -> None:
 def test_every_field_of_an_event_is_described() -> None:
     """Of each kind."""
     failure = failure_of(StageFailure(FailureClass.ARTIFACT_CORRUPT, "bad", None, (Kind.GGUF, "k")), Stage.CONVERT)
-    result = StageResult(stage=Stage.QUANTIZE, name="Q8_0", figures={"a": 1}, failure=failure)
+    result = StageResult(stage=Stage.QUANTIZE, name="Q8_0", reused=True, figures={"a": 1}, failure=failure)
     report = ProgressReport("quantize-Q8_0", 1, None, {"step": "1"})
     stream = io.StringIO()
     write = json_lines(stream)

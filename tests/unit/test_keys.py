@@ -12,6 +12,7 @@ from tunesmith.llama_cpp.pin import PIN
 from tunesmith_api.keys import LLAMA_CPP, RECIPES, canonical_json
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "keys.json"
+ASKED = GOLDEN.with_name("asked.json")
 # One line for each pin of llama.cpp, and for each set of recipes under it, the newest last.
 PINS = GOLDEN.with_name("llama_cpp.json")
 
@@ -36,6 +37,15 @@ def test_the_keys_of_ten_manifests_are_frozen(case: str) -> None:
     plan = a_plan(a_spec(**CASES[case]))
 
     assert {stage.name: stage.key for stage in plan.stages} == frozen[case]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_stage_is_asked_for_is_frozen(case: str) -> None:
+    """Decision 0005. Where it changes, an upgraded operator runs the stages of finished jobs again: not by accident."""
+    frozen = json.loads(ASKED.read_text())
+    plan = a_plan(a_spec(**CASES[case]))
+
+    assert {stage.name: stage.recorded_keys().asked for stage in plan.stages} == frozen[case]
 
 
 def pinned() -> dict[str, Any]:

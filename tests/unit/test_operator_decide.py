@@ -84,11 +84,13 @@ def test_the_status_has_no_line_for_what_says_nothing(cluster: Cluster) -> None:
     written = status.to_json_dict()
 
     assert empty_fields(written) == []
+    assert not {"gpuSeconds", "suspendedSeconds"} & written.keys()
+    assert [stage["name"] for stage in written["stages"] if "turn" in stage] == []
     assert JobStatus.model_validate(written) == status
 
 
 def empty_fields(told: object, path: str = "status") -> list[str]:
-    """Where there is an empty text, list or map, or a `false`."""
+    """Where there is an empty text, list or map, or a `false`; a figure may well be 0."""
     entries = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
     below = [found for name, value in entries for found in empty_fields(value, f"{path}.{name}")]
     return below if told or (told == 0 and told is not False) else [path]

@@ -4,6 +4,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 from support.builders import a_spec, resolved
 from support.gguf_stages import stage_work
@@ -12,7 +13,6 @@ from tunesmith_api.gates import Verdict
 from tunesmith_api.measuring import Gates, OnFailure
 from tunesmith_api.report import BaseModelReport, FileReport, GateReport, Report
 from tunesmith_api.resolved import ResolvedDataset
-from tunesmith_api.settings import DatasetOrigin
 from tunesmith_api.stages import Kind, Stage
 from tunesmith_trainer import publish
 from tunesmith_trainer.publication.card import model_card
@@ -73,25 +73,29 @@ def test_the_card_shows_each_file_with_its_figures() -> None:
 def test_the_card_names_datasets_that_have_a_public_address() -> None:
     """As the hub's cards do; a bucket, a folder or a signature is nobody's business."""
     revision = "c" * 40
-    sources = {
-        "hf://org/rows": DatasetOrigin(digest="sha256:1", uri="hf://org/rows", revision=revision),
-        "https://host/rows.jsonl?signature=x": DatasetOrigin(digest="sha256:2", uri="https://host/rows.jsonl"),
-        "s3://private/rows.jsonl": DatasetOrigin(digest="sha256:3"),
-        "file://home/rows.jsonl": DatasetOrigin(digest="sha256:4"),
-    }
-    spec = a_spec(datasets=[{"source": uri} for uri in sources])
+    public: list[dict[str, Any]] = [{"source": "hf://org/rows"}, {"source": "https://host/rows.jsonl"}]
+    private: list[dict[str, Any]] = [
+        {"source": "https://host/rows.jsonl?signature=x"},
+        {"source": "https://user:word@host/rows.jsonl"},
+        {"source": "hf://org/secret", "secretRef": {"name": "hub"}},
+        {"source": "s3://bucket/rows.jsonl"},
+        {"source": "file://home/rows.jsonl"},
+    ]
+    spec = a_spec(datasets=[*public, *private])
     pinned = [
-        ResolvedDataset(uri=uri, digest=origin.digest, size=1, revision=origin.revision)
-        for uri, origin in sources.items()
+        ResolvedDataset(
+            uri=dataset.source, digest=f"sha256:{number}", size=1, revision=revision if not number else None
+        )
+        for number, dataset in enumerate(spec.datasets)
     ]
     named = resolve_settings("bot", spec, resolved(spec).model_copy(update={"datasets": pinned})).publish.datasets
     card = model_card(a_report(), FACTS | {"files": {}, "datasets": named})
 
-    assert named == tuple(sources.values())
     assert "\ndatasets: [org/rows]\n" in card
-    assert f"Dataset: hf://org/rows@{revision} (`sha256:1`)." in card
-    assert "Dataset: https://host/rows.jsonl (`sha256:2`)." in card
-    assert "Dataset: `sha256:3`.\nDataset: `sha256:4`." in card
+    assert f"Dataset: hf://org/rows@{revision} (`sha256:0`)." in card
+    assert "Dataset: https://host/rows.jsonl (`sha256:1`)." in card
+    assert [origin.uri for origin in named[2:]] == [None] * 5
+    assert "Dataset: `sha256:2`.\nDataset: `sha256:3`." in card
 
 
 def test_the_card_says_what_is_withheld_and_why() -> None:

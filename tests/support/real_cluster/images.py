@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -66,12 +67,20 @@ class Builder:
 
     def pause(self) -> str:
         """The image of a pod's own process."""
-        wanted = f"{layout().registry}/pause:1"
+
+        def build(work: Path) -> None:
+            flags = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
+            go(["build", "-C", str(SOURCE / "pause"), "-trimpath", "-o", f"{work}/pause", "main.go"], flags)
+
+        return self.program("pause:1", "/pause", build)
+
+    def program(self, name: str, entrypoint: str, build: Callable[[Path], None]) -> str:
+        """Push an image of nothing but what is built into a folder, unless the registry has it; its reference."""
+        wanted = f"{layout().registry}/{name}"
         if not _is_pushed(wanted):
             with tempfile.TemporaryDirectory() as work:
-                flags = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
-                go(["build", "-C", str(SOURCE / "pause"), "-trimpath", "-o", f"{work}/pause", "main.go"], flags)
-                self._from_folder(Path(work), wanted, "/", entrypoint="/pause")
+                build(Path(work))
+                self._from_folder(Path(work), wanted, "/", entrypoint=entrypoint)
             self._push(wanted)
         return wanted
 

@@ -14,9 +14,9 @@ from support.waiting import wait_until
 
 # A stage of the smallest model takes a minute where cores are slow and busy; this bounds what hangs.
 SECONDS = 1500.0
-# Long enough to be stopped in the middle: the status says every ten seconds how far it is.
-STEPS = 300
-LONG = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128, "saveEvery": 10, "evalEvery": 300}
+# Long enough to be stopped three times in the middle: in the ten seconds between two looks at it fast cores make 80.
+STEPS = 600
+LONG = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128, "saveEvery": 10, "evalEvery": STEPS}
 # A model of two layers passes no gate, and is published all the same.
 GATES = {"minAnswersClean": 0, "onFailure": "Publish"}
 

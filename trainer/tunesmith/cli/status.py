@@ -51,7 +51,7 @@ def status(  # noqa: PLR0913, PLR0917  # each is an option of the command
 
 
 def document(seen: SeenJob) -> dict[str, Any]:
-    """What ``--json`` writes: the object's status as the CRD has it, whose it is, and whether it is over."""
+    """What ``--json`` writes: the object's status but for what is empty, whose it is, and whether it is over."""
     whose = {"job": seen.name, "namespace": seen.namespace, "uid": seen.uid, "settled": seen.settled}
     return {**whose, "status": seen.status.to_json_dict()}
 
