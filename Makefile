@@ -49,7 +49,7 @@ $(VENV)/synced: requirements/dev.txt pyproject.toml | prerequisites
 tools: $(VENV)/synced
 	@$(BIN)/python -m tunesmith.llama_cpp
 
-demo-model: setup
+demo-model: setup  ## the demo's model, into examples/models
 	@[ -e $(CACHE)/models/SmolLM2-135M-Instruct ] || echo "making SmolLM2-135M-Instruct (once, half a minute)"
 	@mkdir -p examples/models
 	@ln -sfn "$$($(BIN)/python examples/smollm2.py)" examples/models/SmolLM2-135M-Instruct

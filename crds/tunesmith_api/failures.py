@@ -99,7 +99,12 @@ FAILURES: dict[FailureClass, FailureRule] = _rules(
         False,
         "The merged model differs from base and adapter; report this with the log.",
     ),
-    (FailureClass.GATE_FAILED, 29, False, "Choose a larger quantization, or relax the gate that the report names."),
+    (
+        FailureClass.GATE_FAILED,
+        29,
+        False,
+        "Choose a larger quantization, train longer, or relax the gate that the report names.",
+    ),
     (FailureClass.IMAGE_PULL, 30, True, "Check the image's name, its registry and the pull secrets."),
     (
         FailureClass.UNSCHEDULABLE,

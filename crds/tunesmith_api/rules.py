@@ -11,6 +11,10 @@ from typing import Any
 FUNCTIONS = frozenset({"has", "size", "matches", "all", "exists", "filter"})
 
 
+# What there is to do where a field is fixed.
+ELSE = "delete the job, or give the changed one another name"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One line of CEL that must be true, and the sentence a person reads when it is not.
@@ -41,7 +45,7 @@ def immutable(*fields: str) -> tuple[Rule, ...]:
     return tuple(
         Rule(
             f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-            f"{field} cannot be changed once the job exists, since what was made so far depends on it: make a new job",
+            f"{field} cannot be changed once the job exists, since all that it makes depends on it: {ELSE}",
             field=field,
         )
         for field in fields

@@ -1,16 +1,21 @@
 """What a stage's ended Job makes of its record: done, failed, or begun anew where that helps without a person."""
 
+from collections.abc import Mapping
+
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_api.status import StageState, StageStatus
 from tunesmith_operator.deadline import deadline
 from tunesmith_operator.failure_of_job import failure_of_job, result_of
+from tunesmith_operator.names import GIVEN_ANNOTATION, MEMORY_ANNOTATION
 from tunesmith_operator.outage import away_since, ended_at, tried_at
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.world import DEADLINE_EXCEEDED, StageJob, World
 
 MEMORY = (FailureClass.OUT_OF_MEMORY, FailureClass.OUT_OF_MEMORY_GPU)
+# For want of something that a pod is given by name: another in its spec is worth another try.
+GIVEN = (FailureClass.SECRET_MISSING, FailureClass.ACCESS_DENIED, FailureClass.IMAGE_PULL, FailureClass.QUOTA_EXCEEDED)
 
 
 def complete(job: StageJob, planned: PlannedStage, known: StageStatus) -> StageStatus:
@@ -62,13 +67,17 @@ def _late(world: World, known: StageStatus, job: StageJob) -> StageStatus:
     return anew(waits) if ends is None or world.now < ends else waits
 
 
-def has_more(job: StageJob, planned: PlannedStage, known: StageStatus, memory: str) -> bool:
-    """Whether memory ran out in a Job that was asked for with other memory than the manifest now says.
+def asked_anew(job: StageJob, planned: PlannedStage, known: StageStatus, wanted: Mapping[str, str]) -> bool:
+    """Whether it failed for want of something that the Job wanted now, by its annotations, has and this one had not.
 
     Half the batch is tried by the training itself, in the pod that it has.
     """
     failure = failure_of_job(job, planned.stage) if known.result is None else known.result.failure
-    return failure is not None and failure.failure in MEMORY and bool(job.memory) and job.memory != memory
+    if failure is None:
+        return False
+    if failure.failure in MEMORY:
+        return bool(job.memory) and job.memory != wanted[MEMORY_ANNOTATION]
+    return failure.failure in GIVEN and bool(job.given) and job.given != wanted[GIVEN_ANNOTATION]
 
 
 def with_failure(known: StageStatus, planned: PlannedStage, failure: Failure, job: StageJob) -> StageStatus:

@@ -9,6 +9,7 @@ from typing import Any
 from tunesmith_api.names import CONTAINER, JOB_LABEL, RETRY_ANNOTATION, STAGE_LABEL
 from tunesmith_api.status import RecordedKeys
 from tunesmith_operator.names import (
+    GIVEN_ANNOTATION,
     KEYS_ANNOTATION,
     LIMIT_ANNOTATION,
     MEMORY_ANNOTATION,
@@ -73,6 +74,7 @@ def stage_job_of(body: Mapping[str, Any]) -> StageJob:
         owner=_controller(meta.get("ownerReferences") or ()),
         stage=(meta.get("labels") or {}).get(STAGE_LABEL, ""),
         template=notes.get(TEMPLATE_ANNOTATION, ""),
+        given=notes.get(GIVEN_ANNOTATION, ""),
         memory=notes.get(MEMORY_ANNOTATION, ""),
         limit=notes.get(LIMIT_ANNOTATION, ""),
         turn=int(notes.get(TURN_ANNOTATION, "0")),

@@ -16,9 +16,8 @@ from tunesmith_api.schedule import maker
 from tunesmith_api.stages import Stage, StageResult, failure_of
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 from tunesmith_operator.course import Course, course_of
-from tunesmith_operator.ending import anew, complete, failed, has_more, keys_of, with_failure, without_job
+from tunesmith_operator.ending import anew, asked_anew, complete, failed, keys_of, with_failure, without_job
 from tunesmith_operator.giving_up import given_up
-from tunesmith_operator.names import MEMORY_ANNOTATION
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.waiting import ORDINARY, waiting_for
 from tunesmith_operator.world import JobState, StageJob, World
@@ -112,7 +111,7 @@ def _ended(
         return known
     if job.state is JobState.COMPLETE and known.state is not StageState.FAILED:
         return complete(job, planned, known)
-    if has_more(job, planned, known, rules.marks(world, course, planned, known)[MEMORY_ANNOTATION]):
+    if asked_anew(job, planned, known, rules.marks(world, course, planned, known)):
         return anew(known.model_copy(update={"turn": job.turn}))
     return failed(world, rules.settings, planned, known, job)
 

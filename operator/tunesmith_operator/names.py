@@ -13,6 +13,7 @@ TEMPLATE_ANNOTATION = f"{DOMAIN}/template"
 LIMIT_ANNOTATION = f"{DOMAIN}/deadline"
 MEMORY_ANNOTATION = f"{DOMAIN}/memory"
 TURN_ANNOTATION = f"{DOMAIN}/turn"
+GIVEN_ANNOTATION = f"{DOMAIN}/pod-spec"
 REQUEST_ANNOTATION = f"{DOMAIN}/request"
 # Of pods' tokens for the operator. The API server takes tokens for its own audiences only: this one opens nothing else.
 AUDIENCE = f"{DOMAIN}/progress"

@@ -11,7 +11,7 @@ from tunesmith_api.stages import Failure, Stage, failure_of
 from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
 from tunesmith_operator.conditions import Standing, conditions_of
 from tunesmith_operator.deadline import deadline
-from tunesmith_operator.ending import MEMORY
+from tunesmith_operator.ending import GIVEN, MEMORY
 from tunesmith_operator.fold import Folded
 from tunesmith_operator.made import artifacts_of, summary_of
 from tunesmith_operator.outage import after_checkpoint
@@ -20,6 +20,12 @@ from tunesmith_operator.spending import with_spending
 from tunesmith_operator.world import World
 
 _SUSPENDING = "being suspended: what runs saves what it has, and ends"
+# What is tried by itself before a person has to ask, or cannot be: a source is fixed for the life of the object.
+_THEN = {
+    **dict.fromkeys(MEMORY, "More memory in the manifest is tried by itself; after anything else"),
+    **dict.fromkeys(GIVEN, "Another one in the manifest is tried by itself; after anything else"),
+    FailureClass.SOURCE_UNAVAILABLE: "If the manifest names the wrong one, delete the job and apply it anew; else",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ def outcome_of(world: World, folded: Folded) -> Outcome:
     status = _clocked(world, folded.status)
     live = any(not job.ended for job in world.own_jobs)
     late = _late(world, status)
-    failure = late or _failed_stage(world.name, status.stages) or _failed_gates(status.stages)
+    failure = late or _failed_stage(world.name, world.namespace, status.stages) or _failed_gates(status.stages)
     done = all(stage.state is StageState.DONE for stage in status.stages) and folded.course.resolved is not None
     suspended = world.spec.suspend and not done and failure is None
     phase = _phase(status, (live, done, suspended), failure)
@@ -111,14 +117,14 @@ def _late(world: World, status: JobStatus) -> Failure | None:
     return failure_of(StageFailure(FailureClass.DEADLINE, message))
 
 
-def _failed_stage(name: str, stages: tuple[StageStatus, ...]) -> Failure | None:
+def _failed_stage(name: str, namespace: str, stages: tuple[StageStatus, ...]) -> Failure | None:
     """Of several the one that failed first in the plan: what follows may have failed of it."""
     failures = (stage.result.failure for stage in stages if stage.state is StageState.FAILED and stage.result)
     first = next(iter(failures), None)
     if first is None:
         return None
-    then = "More memory in the manifest is tried by itself; after anything else" if first.failure in MEMORY else "Then"
-    return first.model_copy(update={"hint": f"{first.hint} {then} ask for it again: tunesmith retry {name}.".lstrip()})
+    asked = f"ask for it again: tunesmith retry {name} -n {namespace}."
+    return first.model_copy(update={"hint": f"{first.hint} {_THEN.get(first.failure, 'Then')} {asked}".lstrip()})
 
 
 def _failed_gates(stages: tuple[StageStatus, ...]) -> Failure | None:

@@ -8,6 +8,7 @@ from tunesmith_api.names import AUTHORITIES_VARIABLE, CLAIMS_VARIABLE, CONTAINER
 from tunesmith_api.stages import Stage, StageRequest
 from tunesmith_operator.names import (
     AUDIENCE,
+    GIVEN_ANNOTATION,
     KEYS_ANNOTATION,
     LIMIT_ANNOTATION,
     MEMORY_ANNOTATION,
@@ -106,6 +107,7 @@ def stage_job(
                 KEYS_ANNOTATION: of.keys,
                 TURN_ANNOTATION: str(of.turn),
                 TEMPLATE_ANNOTATION: digest_of(template),
+                GIVEN_ANNOTATION: digest_of(template["spec"]),
                 MEMORY_ANNOTATION: of.memory,
                 LIMIT_ANNOTATION: str(of.limit or ""),
             },

@@ -124,7 +124,7 @@ def test_files_go_into_the_store_and_a_stage_can_read_them(user: User) -> None:
     (user.folder / "rows.jsonl").write_text((user.folder / "rows.jsonl").read_text() * 2)
     changed = user.calls("submit", manifest, "--upload")
     assert changed.code == 2
-    assert "make a new job" in changed.stderr
+    assert "give the changed one another name" in changed.stderr
     assert {item.name: item.modified for item in artifacts.store.list(f"{user.namespace}/uploads")} == before
 
 

@@ -59,7 +59,7 @@ def test_the_environment_of_these_tests_lacks_what_the_extras_bring(python: Path
         ("--help", "validate"),
         ("validate JOB", "read 60, invalid 0"),
         ("plan JOB", "quantize-Q4_K_M"),
-        ("show OUT", "j: Passed"),
+        ("show OUT", "j: gates Passed"),
         ("gc", "removed from"),
     ],
 )

@@ -72,7 +72,7 @@ def test_compare_and_show(folder: Path) -> None:
     assert f"P {ODD}" in ran.stdout
     assert ran.stdout.count(f"A {ODD}") == 2
     assert f"{FOLDER}/one" in ran.stdout
-    assert f"{ODD}: Passed" in called("show", first).stdout
+    assert f"{ODD}: gates Passed" in called("show", first).stdout
 
 
 def test_doctor(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import a_spec
+from support.builders import MODEL, a_spec
 from support.small_cluster import NOON, ROWS, SETTINGS, Cluster, job_of, one_pass, settle, until
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.status import Phase, StageState, StageStatus
@@ -369,13 +369,29 @@ def test_an_image_that_says_nothing_is_not_started_for_ever(cluster: Cluster) ->
 
 
 def test_a_failure_says_how_to_ask_again(cluster: Cluster) -> None:
-    """Nothing else begins a failed stage anew."""
+    """Where, and what helps without it."""
     until(cluster, "prepare")
-    cluster.fail(job_of(cluster, "prepare"), FailureClass.SECRET_MISSING)
+    cluster.fail(job_of(cluster, "prepare"), FailureClass.DATASET_INVALID)
 
     failure = settle(cluster).failure
     assert failure is not None
-    assert failure.hint.endswith("Then ask for it again: tunesmith retry job.")
+    assert failure.hint.endswith("Then ask for it again: tunesmith retry job -n team.")
+
+
+@pytest.mark.parametrize("failure", [FailureClass.SECRET_MISSING, FailureClass.ACCESS_DENIED])
+def test_another_secret_in_the_manifest_is_worth_another_try(cluster: Cluster, failure: FailureClass) -> None:
+    """By itself, since its pod is given another then."""
+    until(cluster, "prepare")
+    cluster.fail(job_of(cluster, "prepare"), failure)
+    failed = settle(cluster)
+    assert failed.phase is Phase.FAILED
+    assert "Another one in the manifest is tried by itself" in failed.failure.hint
+
+    cluster.edit(gates={"minAnswersClean": 0.5})
+    assert settle(cluster).phase is Phase.FAILED
+    cluster.edit(model=MODEL | {"secretRef": {"name": "another"}})
+    assert settle(cluster).phase is Phase.COMPLETE
+    assert record(cluster, "prepare").turn == 1
 
 
 def test_more_memory_counts_that_was_asked_for_while_it_ran(cluster: Cluster) -> None:

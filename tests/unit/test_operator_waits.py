@@ -56,6 +56,10 @@ def test_patience_with_an_image_begins_when_the_pod_has_its_node(cluster: Cluste
     [
         ({"disrupted": "EvictionByEvictionAPI"}, "is taken away (EvictionByEvictionAPI)"),
         ({"ended": Ended(24, "Error", "")}, "has failed (StoreUnavailable) and is tried again"),
+        (
+            {"ended": Ended(24, "Error", failed_text("train", FailureClass.STORE_UNAVAILABLE))},
+            "has failed (StoreUnavailable: it failed) and is tried again",
+        ),
         ({"ended": Ended(137, "OOMKilled", "")}, "has failed (OutOfMemory) and is tried again"),
         ({"ended": Ended(137, "Error", ""), "disrupted": "PreemptionByScheduler"}, "is taken away (Preemption"),
         ({"ended": Ended(139, "Error", "")}, "has failed (exit code 139) and is tried again"),

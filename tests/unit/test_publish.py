@@ -136,7 +136,7 @@ def test_a_failed_file_is_withheld_or_marked_and_the_other_is_published(tmp_path
         "passed": 1,
         "files": 2,
         "verdicts": {"Q2_K": "Failed", "Q8_0": "Passed"},
-        "failedGates": "Q2_K fails maxPerplexityIncrease",
+        "failedGates": "Q2_K fails maxPerplexityIncrease (3 against 0.5)",
     }
 
 

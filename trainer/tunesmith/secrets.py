@@ -38,8 +38,8 @@ def secret_key(name: str | None, key: str, root: Path | None = None) -> str | No
     if not value:
         raise StageFailure(
             FailureClass.SECRET_MISSING,
-            f"the Secret {name!r} has no key {key!r}",
-            f"Add the key to the Secret; locally make the file {folder / key}.",
+            f"the Secret {name!r} is not in the job's namespace, or has no key {key!r}",
+            f"Create it there, or name another one; on this machine make the file {folder / key}.",
         )
     return value
 

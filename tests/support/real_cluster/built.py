@@ -36,6 +36,7 @@ def stop(layout: Layout, run: Background) -> None:
     for folder in (layout.state, layout.kept):
         _unmount(folder)
     _remove_namespaces()
+    _remove_records(layout)
     _quietly(str(kubernetes_binary()), "kube-proxy", "--cleanup")
     network.remove(layout)
 
@@ -92,6 +93,22 @@ def _remove_namespaces() -> None:
         _quietly("ip", "link", "del", link["ifname"])
     for path in Path("/run/netns").glob("cni-*"):
         _quietly("ip", "netns", "del", path.name)
+
+
+def _remove_records(layout: Layout) -> None:
+    """What kubelet and network plugins leave in places that are not ours to name: empty groups, links, results."""
+    groups = Path("/sys/fs/cgroup")
+    # As far as they are empty, the innermost first.
+    for place in (*groups.glob("kubepods"), *groups.glob("*/kubepods")):
+        _quietly("find", str(place), "-depth", "-type", "d", "-exec", "rmdir", "{}", ";")
+    for link in Path("/var/log/containers").glob("*.log"):
+        if link.is_symlink() and _below(str(link.readlink()), layout.state):
+            link.unlink()
+    results = Path("/var/lib/cni/results")
+    for path in results.glob(f"{network.NAME}-*"):
+        sandbox = path.name.removeprefix(f"{network.NAME}-").partition("-")[0]
+        (results / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
+        path.unlink()
 
 
 def _quietly(*command: str) -> None:

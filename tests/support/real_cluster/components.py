@@ -109,6 +109,7 @@ def kubelet(layout: Layout) -> Mapping[str, list[str | Path]]:
     (state / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet(layout)))
     command = [kubernetes_binary(), "kubelet", f"--config={state}/kubelet.yaml", f"--kubeconfig={layout.kubeconfig}"]
     command += [f"--hostname-override={NODE}", f"--node-ip={NODE_IP}", f"--root-dir={state}/kubelet"]
+    command += [f"--cert-dir={state}/kubelet/pki"]
     return {"kubelet": command}
 
 
@@ -155,6 +156,7 @@ def _kubelet(layout: Layout) -> dict[str, object]:
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",
         "resolvConf": "",
+        "podLogsDir": f"{layout.state}/pod-logs",
         "evictionHard": little,
         "imageGCHighThresholdPercent": 100,
     }

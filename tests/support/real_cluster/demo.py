@@ -29,9 +29,11 @@ def main() -> None:
         _credentials(Path(secrets) / SECRET)
         surroundings = os.environ | {"KUBECONFIG": str(here.kubeconfig), "TUNESMITH_SECRETS": secrets}
         store = ["--store", f"s3://{BUCKET}", "--store-endpoint", here.minio_here]
-        _tunesmith(surroundings, "submit", str(_JOB_FILE), "--upload", *store, "--store-secret", SECRET)
-        _tunesmith(surroundings, "status", JOB, "--watch")
-        _tunesmith(surroundings, "fetch", JOB, "--output", str(out), "--store-endpoint", here.minio_here)
+        there = ["--namespace", NAMESPACE]
+        _tunesmith(surroundings, "submit", str(_JOB_FILE), "--upload", *store, "--store-secret", SECRET, *there)
+        _tunesmith(surroundings, "status", JOB, "--watch", *there)
+        _tunesmith(surroundings, "fetch", JOB, "--output", str(out), "--store-endpoint", here.minio_here, *there)
+    _tunesmith(os.environ.copy(), "show", str(out))
     print(_closing(here, out))
 
 
@@ -42,7 +44,7 @@ def _credentials(folder: Path) -> None:
 
 
 def _tunesmith(surroundings: dict[str, str], command: str, *words: str) -> None:
-    called = ["tunesmith", command, *words, "--namespace", NAMESPACE]
+    called = ["tunesmith", command, *words]
     print("$ " + " ".join(called), flush=True)
     done = subprocess.run([Path(sys.executable).parent / called[0], *called[1:]], env=surroundings, check=False)
     if done.returncode:
@@ -51,8 +53,9 @@ def _tunesmith(surroundings: dict[str, str], command: str, *words: str) -> None:
 
 def _closing(here: Layout, out: Path) -> str:
     return f"""
-The files are in {out}; talk to the model with: {Path(sys.executable).parent}/tunesmith chat {out}
-The cluster goes on: export KUBECONFIG={here.kubeconfig}; 'make cluster-down' ends it."""
+The files are in {out.absolute()}; talk to the model with: {Path(sys.executable).parent}/tunesmith chat {out}
+The cluster goes on: export KUBECONFIG={here.kubeconfig}; 'make cluster-down' ends it.
+Jobs of your own: docs/operating.md, "After make demo-cluster"."""
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def up(layout: Layout) -> None:
     parts.wait(lambda: _nodes_are_ready(layout), "the node")
     _offer_a_gpu(layout, str(first_node(layout)))
     if parts.started:
-        say(f"ready after {time.monotonic() - began:.0f} s")
+        say(f"ready after {time.monotonic() - began:.0f} s: export KUBECONFIG={layout.kubeconfig}")
 
 
 def _offer_a_gpu(layout: Layout, node: str) -> None:
@@ -88,6 +88,7 @@ def _stop(layout: Layout, run: Background) -> None:
     run_to_end(["rm", "-rf", str(layout.state)])
     if left:
         sys.exit("cluster: left behind: " + "; ".join(left))
+    say("ended")
 
 
 def _ours(layout: Layout) -> bool:

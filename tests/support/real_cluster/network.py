@@ -10,6 +10,7 @@ from pathlib import Path
 from support.real_cluster.layout import BRIDGE, NODE_IP, PODS, Layout, Origin
 from support.server_binaries import run_to_end
 
+NAME = "tunesmith-test"
 _RANGE = f"{PODS}.0/24"
 # The plugin's own masquerading leaves a chain for each pod that was not taken down in order: this is one rule.
 _MASQUERADE = ["POSTROUTING", "-s", _RANGE, "!", "-d", _RANGE, "-j", "MASQUERADE"]
@@ -104,4 +105,4 @@ def _plugins(layout: Layout) -> dict[str, object]:
         "ranges": [[{"subnet": _RANGE, "rangeStart": f"{PODS}.10"}]],
     }
     bridge = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "hairpinMode": True, "ipam": addresses}
-    return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
+    return {"cniVersion": "1.0.0", "name": NAME, "plugins": [bridge]}

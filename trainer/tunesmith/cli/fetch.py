@@ -58,7 +58,7 @@ def fetch(  # noqa: PLR0913, PLR0917  # each is an option of the command
         return
     console = terminal()
     if seen is not None and not (seen.settled and seen.status.phase is Phase.COMPLETE):
-        console.print(f"{name} is {seen.status.phase}: this is what it has published before.", style="yellow")
+        console.print(f"{name} is {seen.status.phase}: this is what it has published.", style="yellow")
     for file in files:
         console.print(str(file), soft_wrap=True)
     console.print(f"{len(files)} files, every sha256 is right. Look at them: tunesmith show {folder}/", soft_wrap=True)
@@ -83,4 +83,4 @@ def _nothing(name: str, seen: SeenJob | None, location: StoreLocation) -> Cluste
         message = f"{location.uri} has nothing that {name} of the namespace {location.namespace} has published"
         return ClusterProblem(message, "Check the name, --namespace and --store.")
     message = f"{name} has published nothing yet: it is {seen.status.phase}"
-    return ClusterProblem(message, f"Follow it with tunesmith status {name} --watch.")
+    return ClusterProblem(message, f"Follow it with tunesmith status {name} --watch -n {seen.namespace}.")

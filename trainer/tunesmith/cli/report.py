@@ -26,7 +26,7 @@ def summary(report: Mapping[str, Any]) -> RenderableType:
 def files_table(report: Mapping[str, Any]) -> Table:
     """One line per GGUF."""
     metric = metric_of(report)
-    table = Table(box=None, pad_edge=False, title=f"{report['job']}: {report['verdict']}", title_justify="left")
+    table = Table(box=None, pad_edge=False, title=f"{report['job']}: gates {report['verdict']}", title_justify="left")
     # Eight columns in the 80 of a plain terminal: files are named <job>-<type>.gguf, so the type says which.
     for name in ("type", "MB", "bits", "PPL rise", "KLD", "same top", metric, "gates"):
         table.add_column(name, justify="left" if name in ("type", "gates") else "right", no_wrap=name != "gates")

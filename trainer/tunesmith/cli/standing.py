@@ -116,9 +116,9 @@ def failure_lines(seen: SeenJob) -> list[str]:
     lines = [f"{failure.failure.value}{where}: {visible(failure.message)}"]
     lines += [visible(failure.hint)] if failure.hint else []
     if failure.stage is not None:
-        lines.append(f"Its log: tunesmith logs {seen.name}")
+        lines.append(f"Its log: tunesmith logs {seen.name} -n {seen.namespace}")
     if failure.retry_helps and seen.status.phase is Phase.FAILED:
-        lines.append(f"Again: tunesmith retry {seen.name}")
+        lines.append(f"Again: tunesmith retry {seen.name} -n {seen.namespace}")
     return lines
 
 

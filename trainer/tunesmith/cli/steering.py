@@ -38,11 +38,15 @@ def retry(name: Name, namespace: InNamespace = None, context: Context = None, ku
     ask_for_retry(connection, seen.namespace, name, datetime.now(UTC).isoformat(timespec="microseconds"))
     console = terminal()
     again = f"{', '.join(stages)} of {name}" if stages else name
-    console.print(f"{again} will be tried again. Follow it:  tunesmith status {name} --watch", soft_wrap=True)
+    console.print(f"{again} will be tried again. Follow it:  {_watch(seen)}", soft_wrap=True)
     failure = seen.status.failure
     if failure is not None and not failure.retry_helps:
         said = f"It had failed with {failure.failure}, which trying again alone seldom mends. {failure.hint}"
         console.print(Text(visible(said)), style="yellow", soft_wrap=True)
+
+
+def _watch(seen: SeenJob) -> str:
+    return f"tunesmith status {seen.name} --watch -n {seen.namespace}"
 
 
 def _job(name: str, aim: Aim) -> tuple[Connection, SeenJob]:

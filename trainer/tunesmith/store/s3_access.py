@@ -80,8 +80,8 @@ def s3_credentials(location: StoreLocation, secrets: Path | None) -> Provider:
         raise StageFailure(
             FailureClass.SECRET_MISSING,
             f"there are no credentials for the store {location.uri}",
-            "Name a Secret with accessKey and secretKey in spec.store.secretRef, or set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY.",
+            "Name a Secret with accessKey and secretKey in spec.store.secretRef (--store-secret where there is no "
+            "manifest); on this machine AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY do too.",
         ) from error
     return provider
 
@@ -105,4 +105,8 @@ def _required(folder: Path | None, key: str, secret: str) -> str:
 
 
 def _missing(secret: str, key: str) -> StageFailure:
-    return StageFailure(FailureClass.SECRET_MISSING, f"the store's Secret {secret!r} has no key {key!r}")
+    return StageFailure(
+        FailureClass.SECRET_MISSING,
+        f"the store's Secret {secret!r} is not in the job's namespace, or has no key {key!r}",
+        "Create it there, or name another one, with accessKey and secretKey (ca.crt for an authority of your own).",
+    )

@@ -42,10 +42,14 @@ _NAMED = 3
 def failed_gates(files: Sequence[FileReport], gates: Sequence[GateReport]) -> str:
     """Which gates have failed, of the first files that failed any; empty where none has."""
     judged = [*((file.type, file.gates) for file in files), ("the tuned model", gates)]
-    failed = [(what, [gate.name for gate in each if gate.verdict == Verdict.FAILED]) for what, each in judged]
+    failed = [(what, [_measured(gate) for gate in each if gate.verdict == Verdict.FAILED]) for what, each in judged]
     said = [f"{what} fails {', '.join(names)}" for what, names in failed if names]
     more = f"; and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
     return "; ".join(said[:_NAMED]) + more
+
+
+def _measured(gate: GateReport) -> str:
+    return gate.name if gate.value is None else f"{gate.name} ({gate.value:.3g} against {gate.threshold:g})"
 
 
 def overall(files: Sequence[FileReport], gates: Sequence[GateReport]) -> Verdict:
