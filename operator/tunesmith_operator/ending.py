@@ -7,7 +7,8 @@ from tunesmith_api.plan import PlannedStage
 from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_api.status import StageState, StageStatus
 from tunesmith_operator.deadline import deadline
-from tunesmith_operator.failure_of_job import failure_of_job, result_of
+from tunesmith_operator.failure_of_job import failure_of_job
+from tunesmith_operator.last_words import result_of
 from tunesmith_operator.names import GIVEN_ANNOTATION, MEMORY_ANNOTATION
 from tunesmith_operator.outage import away_since, ended_at, tried_at
 from tunesmith_operator.settings import OperatorSettings

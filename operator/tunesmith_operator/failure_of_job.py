@@ -1,33 +1,13 @@
 """Why a stage's Job failed, from what Kubernetes and the stage itself left: condition, exit code, last words."""
 
-import json
-from collections.abc import Sequence
-
-from pydantic import ValidationError
-
 from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
-from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
+from tunesmith_api.stages import Failure, Stage, failure_of
 from tunesmith_operator.giving_up import EVICTED
+from tunesmith_operator.last_words import result_of
 from tunesmith_operator.tries import killed_for_memory
 from tunesmith_operator.world import DEADLINE_EXCEEDED, Ended, StageJob, StagePod
 
 _CLASSES = {rule.exit_code: failure for failure, rule in FAILURES.items()}
-
-
-def result_of(pods: Sequence[StagePod]) -> StageResult | None:
-    """What the newest pod that left a readable result found; None where none did."""
-    for pod in sorted(pods, key=lambda each: each.created, reverse=True):
-        result = None if pod.ended is None else _read(pod.ended.message)
-        if result is not None:
-            return result
-    return None
-
-
-def _read(message: str) -> StageResult | None:
-    try:
-        return StageResult.model_validate(json.loads(message))
-    except (ValueError, ValidationError):
-        return None
 
 
 def failure_of_job(job: StageJob, stage: Stage) -> Failure:

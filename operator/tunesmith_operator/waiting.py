@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from tunesmith_api.failures import FailureClass
-from tunesmith_operator.failure_of_job import result_of
+from tunesmith_operator.last_words import result_of
 from tunesmith_operator.tries import FINAL, TRIED_AGAIN, killed_for_memory
 from tunesmith_operator.world import StageJob, StagePod, Warned
 

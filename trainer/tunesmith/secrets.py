@@ -38,10 +38,16 @@ def secret_key(name: str | None, key: str, root: Path | None = None) -> str | No
     if not value:
         raise StageFailure(
             FailureClass.SECRET_MISSING,
-            f"the Secret {name!r} is not in the job's namespace, or has no key {key!r}",
-            f"Create it there, or name another one; on this machine make the file {folder / key}.",
+            f"the Secret {name!r} {lacking(folder, key)}",
+            f"Create it with that key in the job's namespace, or name another; locally make the file {folder / key}.",
         )
     return value
+
+
+def lacking(folder: Path, key: str) -> str:
+    """What is wrong with a Secret that has not what is needed: in a pod one that is absent is an empty folder."""
+    there = any(not each.name.startswith(".") for each in folder.iterdir())
+    return f"has no key {key!r}" if there else f"is not there, or empty: it needs the key {key!r}"
 
 
 def refuse_push_without_token(publish: Publish, root: Path | None = None) -> None:

@@ -48,7 +48,7 @@ _KUBERNETES_OWN = ("spec.stages[].affinity", "spec.stages[].tolerations[]", "spe
 _ALREADY_DESCRIBED = ("spec.evaluation.dataset",)
 
 # What the message of every rule of `immutable` says; the page marks such a field instead of repeating it.
-_EVERY_FIXED_FIELD = "since what was made so far depends on it"
+_EVERY_FIXED_FIELD = "since all that it makes depends on it"
 
 
 def reference_page() -> str:

@@ -16,7 +16,7 @@ from minio.credentials.providers import (
     StaticProvider,
 )
 
-from tunesmith.secrets import secret_folder, secret_value
+from tunesmith.secrets import lacking, secret_folder, secret_value
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import StoreLocation
 
@@ -68,9 +68,9 @@ def s3_address(location: StoreLocation, environment: Mapping[str, str]) -> S3Add
 
 def s3_credentials(location: StoreLocation, secrets: Path | None) -> Provider:
     """Credentials out of the named Secret, else out of the usual environment and files of S3 (`SecretMissing`)."""
-    if location.secret is not None:
-        folder = secret_folder(location.secret, secrets)
-        return StaticProvider(*(_required(folder, key, location.secret) for key in ("accessKey", "secretKey")))
+    folder = secret_folder(location.secret, secrets)
+    if folder is not None:
+        return StaticProvider(*(_required(folder, key) for key in ("accessKey", "secretKey")))
     if any(os.environ.get(name) for name in _ROLE_VARIABLES):
         return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()])
     provider = ChainedProvider([EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()])
@@ -88,25 +88,30 @@ def s3_credentials(location: StoreLocation, secrets: Path | None) -> Provider:
 
 def ca_file(location: StoreLocation, secrets: Path | None) -> Path | None:
     """The certificate authority of the service: ``ca.crt`` of its own Secret, else of the credentials' one."""
-    if location.ca_secret is not None:
-        folder = secret_folder(location.ca_secret, secrets)
-        if folder is None or not (folder / "ca.crt").is_file():
-            raise _missing(location.ca_secret, "ca.crt")
-        return folder / "ca.crt"
+    folder = secret_folder(location.ca_secret, secrets)
+    if folder is not None:
+        return _present(folder, "ca.crt")
     folder = secret_folder(location.secret, secrets)
     return folder / "ca.crt" if folder is not None and (folder / "ca.crt").is_file() else None
 
 
-def _required(folder: Path | None, key: str, secret: str) -> str:
+def _required(folder: Path, key: str) -> str:
     value = secret_value(folder, key)
     if not value:
-        raise _missing(secret, key)
+        raise _missing(folder, key)
     return value
 
 
-def _missing(secret: str, key: str) -> StageFailure:
+def _present(folder: Path, key: str) -> Path:
+    if not (folder / key).is_file():
+        raise _missing(folder, key)
+    return folder / key
+
+
+def _missing(folder: Path, key: str) -> StageFailure:
     return StageFailure(
         FailureClass.SECRET_MISSING,
-        f"the store's Secret {secret!r} is not in the job's namespace, or has no key {key!r}",
-        "Create it there, or name another one, with accessKey and secretKey (ca.crt for an authority of your own).",
+        f"the store's Secret {folder.name!r} {lacking(folder, key)}",
+        "Create it in the job's namespace with accessKey and secretKey (ca.crt for an authority of your own), or name "
+        "another.",
     )
