@@ -215,7 +215,11 @@ def test_a_token_from_the_secret_opens_a_gated_model(hub: Hub, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("keys", "said"),
-    [(None, "the Secret 'hub' is not there"), ({}, "is not there, or empty: it needs the key 'token'"), ({"token": "\n"}, "has no key 'token'")],
+    [
+        (None, "the Secret 'hub' is not there"),
+        ({}, "is not there, or empty: it needs the key 'token'"),
+        ({"token": "\n"}, "has no key 'token'"),
+    ],
 )
 @pytest.mark.parametrize("source", ["hf://org/open", "https://127.0.0.1:9/model.zip"])
 def test_a_secret_that_is_named_must_be_there(
