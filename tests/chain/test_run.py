@@ -151,7 +151,7 @@ def test_without_a_terminal_a_person_reads_lines(finished: Finished, tmp_path: P
     assert next(line for line in lines if line.startswith("publish: ")) == "publish: running [0s]"
     assert [line for line in lines if line.startswith("prepare: done, in the store already, ")] != []
     assert "\x1b" not in ran.stdout
-    table = lines.index(f"small: {finished.report()['verdict']}")
+    table = lines.index(f"small: gates {finished.report()['verdict']}")
     assert re.match(r"type +MB .* gates$", lines[table + 1])
     assert lines[table + 2].startswith("Q4_K_M ")
 
