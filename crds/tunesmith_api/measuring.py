@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from tunesmith_api.rules import ELSE, Rule, rules
+from tunesmith_api.rules import INSTEAD, Rule, rules
 from tunesmith_api.schema import Api
 from tunesmith_api.sources import Dataset, same_rows
 
@@ -63,14 +63,14 @@ class Evaluation(Api):
             Rule(
                 "has(self.dataset) == has(oldSelf.dataset) && "
                 f"(!has(self.dataset) || ({same_rows('self.dataset', 'oldSelf.dataset')}))",
-                f"dataset cannot be changed once the job exists, apart from secretRef and endpoint: {ELSE}",
+                f"dataset cannot be changed once the job exists, apart from secretRef and endpoint: {INSTEAD}",
                 field="dataset",
             ),
             # The default may be written out later.
             Rule(
                 f"(has(self.percent) ? self.percent : {EVALUATION_PERCENT}) == "
                 f"(has(oldSelf.percent) ? oldSelf.percent : {EVALUATION_PERCENT})",
-                f"percent cannot be changed once the job exists, since what it makes depends on it: {ELSE}",
+                f"percent cannot be changed once the job exists, since what it makes depends on it: {INSTEAD}",
                 field="percent",
             ),
         )

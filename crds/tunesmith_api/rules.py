@@ -11,8 +11,9 @@ from typing import Any
 FUNCTIONS = frozenset({"has", "size", "matches", "all", "exists", "filter"})
 
 
-# What there is to do where a field is fixed.
-ELSE = "delete the job, or give the changed one another name"
+# Why most fields that are fixed are (the reference page marks them by it), and what there is to do instead.
+DEPENDS = "since all that it makes depends on it"
+INSTEAD = "delete the job, or give the changed one another name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def immutable(*fields: str) -> tuple[Rule, ...]:
     return tuple(
         Rule(
             f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-            f"{field} cannot be changed once the job exists, since all that it makes depends on it: {ELSE}",
+            f"{field} cannot be changed once the job exists, {DEPENDS}: {INSTEAD}",
             field=field,
         )
         for field in fields

@@ -9,7 +9,7 @@ from tunesmith_api.fields import Field as ManifestField
 from tunesmith_api.measuring import EVALUATION_PERCENT, Evaluation, Gates, Imatrix, ImatrixMode, Metric, OnFailure
 from tunesmith_api.placement import DNS_LABEL, OBJECT_NAME, Placement, SecretReference
 from tunesmith_api.quantizations import QUANTIZATIONS, QuantizationType
-from tunesmith_api.rules import ELSE, Rule, immutable, rules
+from tunesmith_api.rules import INSTEAD, Rule, immutable, rules
 from tunesmith_api.schema import Api
 from tunesmith_api.sources import ChatFormat, Columns, Dataset, HttpUrl, Model, same_rows
 from tunesmith_api.status import JobStatus
@@ -189,7 +189,7 @@ _SPEC_RULES = (
         # Not "i >= size(...) || (...)": cel-python evaluates both sides, for each of the 16 numbers.
         f"size(self.datasets) == size(oldSelf.datasets) && {list(range(_MAX_DATASETS))}.all(i, "
         f"i >= size(self.datasets) ? true : ({same_rows('self.datasets[i]', 'oldSelf.datasets[i]')}))",
-        f"datasets cannot be changed once the job exists, apart from secretRef and endpoint: {ELSE}",
+        f"datasets cannot be changed once the job exists, apart from secretRef and endpoint: {INSTEAD}",
         field="datasets",
     ),
     *immutable("store", "onInvalidRows", "onTooLong"),

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from tunesmith_api.placement import GPU_MEMORY
-from tunesmith_api.rules import ELSE, Rule, immutable, rules
+from tunesmith_api.rules import INSTEAD, Rule, immutable, rules
 from tunesmith_api.schema import Api
 
 
@@ -189,7 +189,7 @@ _RULES = (
         "(self.engine != 'Auto' && (self.optimizer != 'Auto' || self.method != 'QLoRA')) || "
         "has(self.gpu) == has(oldSelf.gpu)",
         "gpu decides which engine trains where engine is Auto, and which optimizer where that is Auto with QLoRA, "
-        f"so it can be neither added nor removed: {ELSE}",
+        f"so it can be neither added nor removed: {INSTEAD}",
         field="gpu",
     ),
     *immutable(*_IMMUTABLE),

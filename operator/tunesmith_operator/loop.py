@@ -101,7 +101,7 @@ class Operator:
                 await self.kube.delete_object(world.namespace, world.name, world.uid)
         except (Absent, Conflict) as error:
             log.info("%s/%s: %s: %s", world.namespace, world.name, type(action).__name__, error)
-            return await self._with_anothers(world, action) if isinstance(action, CreateJob) else world
+            return await self._with_job_of_others(world, action) if isinstance(action, CreateJob) else world
         except Refused as error:
             log.warning("%s/%s: %s: %s", world.namespace, world.name, type(action).__name__, error.message)
             if isinstance(action, CreateJob):
@@ -109,7 +109,7 @@ class Operator:
                 return replace(world, refused={**world.refused, action.stage: said})
         return world
 
-    async def _with_anothers(self, world: World, action: CreateJob) -> World:
+    async def _with_job_of_others(self, world: World, action: CreateJob) -> World:
         """The world with the Job of others that has the name: one without our labels is watched by nobody here."""
         name = action.job["metadata"]["name"]
         try:

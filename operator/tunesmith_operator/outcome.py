@@ -11,7 +11,6 @@ from tunesmith_api.stages import Failure, Stage, failure_of
 from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
 from tunesmith_operator.conditions import Standing, conditions_of
 from tunesmith_operator.deadline import deadline
-from tunesmith_operator.ending import GIVEN, MEMORY
 from tunesmith_operator.fold import Folded
 from tunesmith_operator.made import artifacts_of, summary_of
 from tunesmith_operator.outage import after_checkpoint
@@ -22,8 +21,12 @@ from tunesmith_operator.world import World
 _SUSPENDING = "being suspended: what runs saves what it has, and ends"
 # What is tried by itself before a person has to ask, or cannot be: a source is fixed for the life of the object.
 _THEN = {
-    **dict.fromkeys(MEMORY, "More memory in the manifest is tried by itself; after anything else"),
-    **dict.fromkeys(GIVEN, "Another one in the manifest is tried by itself; after anything else"),
+    FailureClass.OUT_OF_MEMORY: "More memory in the manifest is tried by itself; after anything else",
+    FailureClass.OUT_OF_MEMORY_GPU: "Another GPU in the manifest is tried by itself; after anything else",
+    FailureClass.SECRET_MISSING: "Another Secret in the manifest is tried by itself; after anything else",
+    FailureClass.ACCESS_DENIED: "Another Secret in the manifest is tried by itself; after anything else",
+    FailureClass.IMAGE_PULL: "Another image or pull secret is tried by itself; after anything else",
+    FailureClass.QUOTA_EXCEEDED: "Another request in the manifest is tried by itself; after anything else",
     FailureClass.SOURCE_UNAVAILABLE: "If the manifest names the wrong one, delete the job and apply it anew; else",
 }
 

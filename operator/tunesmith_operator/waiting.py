@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from tunesmith_api.failures import FailureClass
-from tunesmith_operator.last_words import result_of
+from tunesmith_operator.last_words import result_in
 from tunesmith_operator.tries import FINAL, TRIED_AGAIN, killed_for_memory
-from tunesmith_operator.world import StageJob, StagePod, Warned
+from tunesmith_operator.world import Ended, StageJob, StagePod, Warned
 
 # What every stage waits for, and nobody has to know: one sentence before its pod is there and after, since between them
 # would be a write of the status for nobody.
@@ -55,17 +55,14 @@ def _between_pods(job: StageJob, pod: StagePod, now: datetime) -> str:
     if goes_on and (pod.disrupted or pod.gone_by is not None):
         return f"its pod is taken away ({pod.disrupted or 'deleted'}), and another will follow"
     if pod.ended is not None and goes_on:
-        return f"its pod has failed ({_why(pod)}) and is tried again, spec.backoffLimit times in all"
+        return f"its pod has failed ({_why(pod.ended)}) and is tried again, spec.backoffLimit times in all"
     return ""
 
 
-def _why(pod: StagePod) -> str:
+def _why(ended: Ended) -> str:
     """What the stage has said of itself; of one that the kernel has ended or that crashed, the class or the code."""
-    ended = pod.ended
-    if ended is None:
-        return ""
     if killed_for_memory(ended):
         return FailureClass.OUT_OF_MEMORY.value
     named = TRIED_AGAIN.get(ended.exit_code, f"exit code {ended.exit_code}")
-    told = result_of([pod])
+    told = result_in(ended.message)
     return named if told is None or told.failure is None else f"{named}: {told.failure.message[:_SAID]}"

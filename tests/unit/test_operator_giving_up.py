@@ -385,7 +385,7 @@ def test_another_secret_in_the_manifest_is_worth_another_try(cluster: Cluster, f
     cluster.fail(job_of(cluster, "prepare"), failure)
     failed = settle(cluster)
     assert failed.phase is Phase.FAILED
-    assert "Another one in the manifest is tried by itself" in failed.failure.hint
+    assert "Another Secret in the manifest is tried by itself" in failed.failure.hint
 
     cluster.edit(gates={"minAnswersClean": 0.5})
     assert settle(cluster).phase is Phase.FAILED

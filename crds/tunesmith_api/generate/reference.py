@@ -7,6 +7,7 @@ from typing import Any
 from tunesmith_api.generate.crd import job_schema
 from tunesmith_api.generate.structural import Schema
 from tunesmith_api.quantizations import ALIASES, QUANTIZATIONS, Quantization, QuantizationType
+from tunesmith_api.rules import DEPENDS
 
 _INTRODUCTION = """\
 # The manifest
@@ -47,9 +48,6 @@ _KUBERNETES_OWN = ("spec.stages[].affinity", "spec.stages[].tolerations[]", "spe
 # The same shape as another section's.
 _ALREADY_DESCRIBED = ("spec.evaluation.dataset",)
 
-# What the message of every rule of `immutable` says; the page marks such a field instead of repeating it.
-_EVERY_FIXED_FIELD = "since all that it makes depends on it"
-
 
 def reference_page() -> str:
     """The whole page."""
@@ -82,7 +80,7 @@ def _section(path: str, schema: Schema) -> str:
         default = "**required**" if name in required else _default(value)
         remark = " *fixed*" if name in fixed else ""
         lines.append(f"| `{name}` | {_type(value)} | {default} | {_cell(value['description'])}{remark} |")
-    stated = [_sentence(rule) for rule in rules if _EVERY_FIXED_FIELD not in rule["message"]]
+    stated = [_sentence(rule) for rule in rules if DEPENDS not in rule["message"]]
     return "\n".join([*lines, "", *stated, *([""] if stated else [])])
 
 
