@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +19,10 @@ from tunesmith_operator.loop import Operator
 from tunesmith_operator.turns import Turns
 
 KEY = ("team", "bot")
+# A Job's status an hour after it has failed.
+FAILED = {
+    "conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": (NOON - timedelta(hours=1)).isoformat()}]
+}
 
 
 def an_object(version: int, **status: Any) -> dict[str, Any]:
@@ -78,7 +83,8 @@ def test_a_job_of_others_that_nobody_here_watches_is_told(there: dict[str, Any] 
 
     async def message() -> str:
         async with ApiClient(Configuration()) as client:
-            kube = Taken(client, there=None if there is None else {"metadata": there})
+            # Nobody here has seen its pods: of an own one nothing may be concluded.
+            kube = Taken(client, there=None if there is None else {"metadata": there, "status": FAILED})
             operator = Operator(Cache(), Turns(), kube, RULES, lambda: NOON)
             operator.cache.see_object(an_object(1))
             await operator.reconcile(KEY)
@@ -86,6 +92,7 @@ def test_a_job_of_others_that_nobody_here_watches_is_told(there: dict[str, Any] 
 
     said = asyncio.run(message())
     assert ("a Job that is not its own has its name: delete bot-prepare" in said) == told, said
+    assert "failed" not in said
 
 
 def test_a_pass_that_has_written_gives_the_job_another_turn_until_there_is_nothing_to_write() -> None:
