@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from support.cli import called
 from support.cluster_user import User
 from support.kubelet import Kubelet
 from support.node import logging_node
+from support.servers import free_ports
 from support.terminals import OnTerminal
 from support.waiting import wait_until
 from tunesmith.cluster.connection import Aim, Connection, connect
@@ -45,6 +47,26 @@ def test_status_tells_what_stands_in_the_object(user: User) -> None:
     as_json = json.loads(user.calls("status", "bot", "--json").stdout)
     assert JobStatus.model_validate(as_json["status"]) == JobStatus.model_validate(user.object["status"])
     assert as_json["settled"] is True
+
+
+def test_without_a_name_all_jobs_are_listed(user: User) -> None:
+    """Of the namespace, or of all; none is one sentence; one that has failed is not the list's failure."""
+    none = user.calls("status")
+    assert (none.code, none.stdout) == (0, "")
+    assert f"There is no FineTuneJob in the namespace {user.namespace}." in none.stderr
+    user.calls("submit", user.writes())
+    failure = {"stage": "train", "class": "OutOfMemory", "message": "too large", "hint": "", "retryHelps": True}
+    user.stands(phase="Failed", summary="0/1", progress={"percent": 45}, failure=failure)
+
+    listed = user.calls("status")
+    assert listed.code == 0
+    assert listed.stdout.splitlines()[1].split() == ["bot", "Failed", "0/1", "45", "%", "too", "large"]
+    everywhere = called("status", "--all-namespaces", **user.environment).stdout
+    assert [user.namespace, "bot", "Failed"] in [line.split()[:3] for line in everywhere.splitlines()]
+    (document,) = json.loads(user.calls("status", "--json").stdout)["jobs"]
+    assert document == json.loads(user.calls("status", "bot", "--json").stdout)
+    for refused in (user.calls("status", "--watch"), user.calls("status", "--all-namespaces")):
+        assert (refused.code, refused.stdout) == (2, "")
 
 
 def test_on_a_terminal_a_watch_redraws_what_stands(user: User) -> None:
@@ -106,6 +128,9 @@ def test_logs_are_the_pod_s_while_there_is_one_and_else_the_store_s(user: User) 
     none = user.calls("logs", "bot")
     assert none.code == 1
     assert "train of bot has left no log yet" in none.stderr
+    nowhere = user.calls("logs", "bot", "--store-endpoint", f"http://127.0.0.1:{free_ports(1)[0]}")
+    assert nowhere.code == 1
+    assert "train of bot has no pod now, and what it left in the store cannot be read" in nowhere.stderr
 
     keys = {"asked": "a" * 64, "outputs": {"adapter": "k" * 64}}
     user.stands(phase="Running", stages=[{"name": "train", "state": "Running", "keys": keys}])

@@ -53,6 +53,12 @@ def test_what_the_api_server_refuses_is_told(user: User) -> None:
     assert "backoffLimit" in other.stderr
     assert "--force-conflicts" in other.stderr
     assert user.object["spec"]["backoffLimit"] == 7
+    # What would be refused anyway comes first: to take the fields over would not help.
+    both = user.calls("submit", user.writes(backoffLimit=2, training={"seed": 7}))
+    assert both.code == 2
+    assert "seed" in both.stderr
+    assert "--force-conflicts" not in both.stderr
+    assert user.object["spec"]["backoffLimit"] == 7
     assert user.calls("submit", user.writes(backoffLimit=2), "--force-conflicts").code == 0
     assert user.object["spec"]["backoffLimit"] == 2
 

@@ -154,7 +154,7 @@ def test_the_headline_says_how_far_it_is() -> None:
     progress = {"stage": "train", "percent": 45, "step": 20, "steps": 44, "loss": 1.23456, "secondsLeft": 310}
     running = a_job(phase="Running", message="train running", progress=progress)
     assert headline(running) == (
-        "bot: Running, 45 %, step 20 of 44 of train, loss 1.235, about 5m 10s left: train running"
+        "bot: Running, 45 %, step 20 of 44 of train, loss 1.235, about 5m 10s of train left: train running"
     )
     done = a_job(phase="Complete", summary="3/3", message="all files are published", progress=progress, finished=NOON)
     assert headline(done) == "bot: Complete, 3/3 files passed their gates: all files are published"

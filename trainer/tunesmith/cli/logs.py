@@ -17,6 +17,7 @@ from tunesmith.cluster.problem import ClusterProblem
 from tunesmith.cluster.reach import artifacts_at, location_of_job, told_of_reach
 from tunesmith.cluster.seen import SeenJob
 from tunesmith.cluster.stage_logs import is_followed, newest_log, pod_to_read, stage_to_read
+from tunesmith_api.failures import StageFailure
 
 StageName = Annotated[
     str | None,
@@ -71,8 +72,14 @@ def _of_pod(connection: Connection, seen: SeenJob, stage: str, *, follow: bool) 
 
 
 def _of_store(seen: SeenJob, stage: str, endpoint: str | None) -> bytes:
-    with told_of_reach(endpoint):
-        found = newest_log(artifacts_at(location_of_job(seen), endpoint).store, seen, stage)
+    try:
+        with told_of_reach(endpoint):
+            found = newest_log(artifacts_at(location_of_job(seen), endpoint).store, seen, stage)
+    except StageFailure as error:
+        message = (
+            f"{stage} of {seen.name} has no pod now, and what it left in the store cannot be read: {error.message}"
+        )
+        raise StageFailure(error.failure, message, error.hint) from error
     if found is None:
         message = f"{stage} of {seen.name} has left no log yet"
         raise ClusterProblem(message, f"What it waits for: tunesmith status {seen.name}.")

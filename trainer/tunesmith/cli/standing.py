@@ -1,6 +1,6 @@
 """How a job of a cluster stands, drawn: a table of its stages, one of what it made, and lines where nobody redraws."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -38,6 +38,24 @@ def standing(seen: SeenJob, now: datetime) -> RenderableType:
     return Group(*parts)
 
 
+def standings(jobs: Iterable[SeenJob], now: datetime, *, with_namespace: bool) -> RenderableType:
+    """The jobs, a line each: phase, files that passed, how far it is, since when, and what is happening or why not."""
+    table = Table(box=None, pad_edge=False)
+    for name in (*(["namespace"] if with_namespace else []), "job", "phase", "files", "at", "began"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("", overflow="fold")
+    for seen in jobs:
+        status = seen.status
+        phase = Text(status.phase.value, style=_STYLES.get(status.phase.value, ""))
+        percent = None if status.progress is None else status.progress.percent
+        at = "" if percent is None else f"{percent} %"
+        began = "" if status.started is None else f"{status.started.astimezone(now.tzinfo):%Y-%m-%d %H:%M}"
+        said = status.failure.message if status.failure is not None else _said(seen)
+        whose = (seen.namespace, seen.name) if with_namespace else (seen.name,)
+        table.add_row(*whose, phase, status.summary, at, began, Text(_one_line(said)))
+    return table
+
+
 def headline(seen: SeenJob) -> str:
     """Name, phase, how many files passed, how far it is, and what is happening."""
     status = seen.status
@@ -46,11 +64,15 @@ def headline(seen: SeenJob) -> str:
         parts.append(f"{status.summary} files passed their gates")
     if status.progress is not None and status.finished is None:
         parts += _progress(status.progress)
-    said = _NOT_SEEN if seen.untouched else status.message
-    if not seen.untouched and not seen.settled and status.finished is not None:
-        said = _CHANGED
+    said = _said(seen)
     told = f"{seen.name}: {', '.join(parts)}"
     return f"{told}: {_one_line(said)}" if said and status.failure is None else told
+
+
+def _said(seen: SeenJob) -> str:
+    if seen.untouched:
+        return _NOT_SEEN
+    return _CHANGED if seen.status.finished is not None and not seen.settled else seen.status.message
 
 
 def _progress(progress: Progress) -> Iterator[str]:
@@ -62,7 +84,9 @@ def _progress(progress: Progress) -> Iterator[str]:
     if progress.loss is not None:
         yield f"loss {progress.loss:.4g}"
     if progress.seconds_left is not None:
-        yield f"about {duration(progress.seconds_left)} left"
+        # Of this stage alone: what the next ones take is not known yet.
+        of = "" if progress.stage is None else f" of {progress.stage.value}"
+        yield f"about {duration(progress.seconds_left)}{of} left"
 
 
 def _stages(status: JobStatus, now: datetime) -> Table:

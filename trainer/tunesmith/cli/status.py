@@ -1,4 +1,4 @@
-"""``tunesmith status``: where a job of a cluster stands, once or until it is over."""
+"""``tunesmith status``: where a job of a cluster stands, once or until it is over; without a name where all do."""
 
 import json
 import sys
@@ -10,14 +10,22 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from tunesmith.cli.cluster_options import Context, InNamespace, Kubeconfig, Name
+from tunesmith.cli.cluster_options import Context, InNamespace, Kubeconfig, label
 from tunesmith.cli.errors import FAILED
-from tunesmith.cli.standing import failure_lines, news, standing
+from tunesmith.cli.standing import failure_lines, news, standing, standings
 from tunesmith.cli.terminal import terminal
-from tunesmith.cluster.connection import Aim, connect
-from tunesmith.cluster.jobs import read_job, watch_job
+from tunesmith.cluster.connection import Aim, Connection, connect
+from tunesmith.cluster.jobs import read_job, read_jobs, watch_job
+from tunesmith.cluster.problem import wrong
 from tunesmith.cluster.seen import SeenJob
 
+OneName = Annotated[
+    str | None,
+    typer.Argument(help="The job. [default: all of the namespace, a line each]", metavar="NAME", parser=label),
+]
+EveryNamespace = Annotated[
+    bool, typer.Option("--all-namespaces", "-A", help="Without NAME: the jobs of every namespace.")
+]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the job until it is complete or has failed.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON; with --watch an object a line for every change.")]
 # Times grow while nothing else changes.
@@ -25,29 +33,54 @@ _REFRESHES_PER_SECOND = 1
 
 
 def status(  # noqa: PLR0913, PLR0917  # each is an option of the command
-    name: Name,
+    name: OneName = None,
     watch: Watch = False,
     namespace: InNamespace = None,
+    all_namespaces: EveryNamespace = False,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
     as_json: Json = False,
 ) -> None:
     """Show where a job stands: its stages, what it has made, why it failed; exit code 1 where it has failed.
 
+    Without a name it lists the jobs, and ends with 0 whatever has become of them.
+
     Example: `tunesmith status support-bot --watch`
     """
+    if all_namespaces and (name is not None or namespace is not None):
+        raise wrong("--all-namespaces is for a call without a name and a namespace", "Leave one of them out.")
+    if watch and name is None:
+        raise wrong("--watch follows one job", "Name it: tunesmith status lists them.")
     connection = connect(Aim(namespace, context, kubeconfig))
     where = connection.where(namespace)
+    if name is None:
+        _list(connection, None if all_namespaces else where, as_json=as_json)
+        return
     if watch:
         seen = _follow(_until_settled(watch_job(connection, where, name)), terminal(stderr=as_json), as_json=as_json)
     else:
         seen = read_job(connection, where, name)
-        if as_json:
-            sys.stdout.write(json.dumps(document(seen), indent=1) + "\n")
-        else:
-            terminal().print(standing(seen, _now()))
+        _show(seen, as_json=as_json)
     if seen.failed and seen.settled:
         raise typer.Exit(FAILED)
+
+
+def _show(seen: SeenJob, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(document(seen), indent=1) + "\n")
+    else:
+        terminal().print(standing(seen, _now()))
+
+
+def _list(connection: Connection, where: str | None, *, as_json: bool) -> None:
+    jobs = read_jobs(connection, where)
+    if as_json:
+        sys.stdout.write(json.dumps({"jobs": [document(seen) for seen in jobs]}, indent=1) + "\n")
+    elif jobs:
+        terminal().print(standings(jobs, _now(), with_namespace=where is None))
+    else:
+        said = "in any namespace" if where is None else f"in the namespace {where}"
+        terminal(stderr=True).print(f"There is no FineTuneJob {said}.", soft_wrap=True)
 
 
 def document(seen: SeenJob) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tunesmith_api.names import CONTAINER, JOB_LABEL, RETRY_ANNOTATION
 
 # Whose the fields of an applied manifest are.
 MANAGER = "tunesmith"
+_DRY_RUN = {"dryRun": "All"}
 # The API server ends a watch after so many seconds, and one that says nothing for longer has lost its connection.
 _WATCH_SECONDS, _QUIET_SECONDS = 240, 270.0
 # How long a watch waits before it asks an API server again that was there a while ago (seconds): two minutes in all.
@@ -29,6 +30,12 @@ def read_job(connection: Connection, namespace: str, name: str) -> SeenJob:
         raise
 
 
+def read_jobs(connection: Connection, namespace: str | None) -> list[SeenJob]:
+    """The jobs of a namespace by name; of all namespaces where it is None."""
+    items = connection.ask("GET", _path(namespace))[1]["items"]
+    return sorted(map(seen_job, items), key=lambda seen: (seen.namespace, seen.name))
+
+
 def find_job(connection: Connection, namespace: str, name: str) -> SeenJob | None:
     """The same, None if there is none."""
     try:
@@ -42,21 +49,29 @@ def find_job(connection: Connection, namespace: str, name: str) -> SeenJob | Non
 def apply_job(connection: Connection, manifest: Mapping[str, Any], *, force: bool) -> SeenJob:
     """As ``kubectl apply --server-side``: make the object, or change it to what the manifest says.
 
-    Fields that an earlier call set and this one does not are unset; `force` takes over those of others.
+    Fields that an earlier call set and this one does not are unset; `force` takes over those of others. Where it may
+    not and the API server would not take the manifest anyway, that is what is raised.
     """
-    return seen_job(_apply(connection, manifest, {"force": json.dumps(force)}))
+    return seen_job(_apply(connection, manifest, {}, force=force))
 
 
 def try_to_apply(connection: Connection, manifest: Mapping[str, Any], *, force: bool) -> None:
     """Raise what `apply_job` would raise, and change nothing."""
-    _apply(connection, manifest, {"force": json.dumps(force), "dryRun": "All"})
+    _apply(connection, manifest, _DRY_RUN, force=force)
 
 
-def _apply(connection: Connection, manifest: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+def _apply(
+    connection: Connection, manifest: Mapping[str, Any], query: Mapping[str, str], *, force: bool
+) -> dict[str, Any]:
     meta = manifest["metadata"]
-    query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **query}
+    asked = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": json.dumps(force), **query}
     path = _path(meta["namespace"], meta["name"])
-    return connection.ask("PATCH", path, query, manifest, "application/apply-patch+yaml")[1]
+    try:
+        return connection.ask("PATCH", path, asked, manifest, "application/apply-patch+yaml")[1]
+    except ClusterProblem as problem:
+        if problem.status == HTTPStatus.CONFLICT and not force:
+            _apply(connection, manifest, _DRY_RUN, force=True)
+        raise
 
 
 def ask_for_retry(connection: Connection, namespace: str, name: str, value: str) -> None:
@@ -134,8 +149,9 @@ def pod_log(connection: Connection, namespace: str, pod: str, *, follow: bool) -
     return connection.stream(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query, None)
 
 
-def _path(namespace: str, name: str = "") -> str:
-    collection = f"/apis/tunesmith.dev/v1alpha1/namespaces/{namespace}/finetunejobs"
+def _path(namespace: str | None, name: str = "") -> str:
+    within = f"/namespaces/{namespace}" if namespace is not None else ""
+    collection = f"/apis/tunesmith.dev/v1alpha1{within}/finetunejobs"
     return f"{collection}/{name}" if name else collection
 
 
