@@ -1,6 +1,7 @@
 """A cluster of kind, where Docker runs: its nodes are containers of this machine."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,8 @@ from support.server_binaries import cached_binary, go_install
 _VERSION = "v0.33.0"
 _NAME = "tunesmith-test"
 _NETWORK = "kind"
+# The nodes' image, where Docker does not reach the one that this release of kind names.
+_IMAGE = "TUNESMITH_TEST_KIND_IMAGE"
 # Registries are looked up in this folder (kind, local registry); newer releases of kind do so by themselves.
 _HOSTS = "/etc/containerd/certs.d"
 _CONFIG = f"""kind: Cluster
@@ -53,19 +56,10 @@ def create(kubeconfig: Path, registry: str) -> None:
     if _NAME in _run(str(kind_binary()), "get", "clusters").split():
         _run(str(kind_binary()), "export", "kubeconfig", "--name", _NAME, "--kubeconfig", str(kubeconfig))
     else:
-        command = [
-            str(kind_binary()),
-            "create",
-            "cluster",
-            "--name",
-            _NAME,
-            "--kubeconfig",
-            str(kubeconfig),
-            "--config",
-            "-",
-        ]
+        named = ["--name", _NAME, "--kubeconfig", str(kubeconfig)]
+        image = ["--image", os.environ[_IMAGE]] if os.environ.get(_IMAGE) else []
         say("making a cluster of kind, some minutes")
-        _run(*command, "--wait", "300s", given=_CONFIG)
+        _run(str(kind_binary()), "create", "cluster", *named, *image, "--config", "-", "--wait", "300s", given=_CONFIG)
     folder = f"{_HOSTS}/{registry}"
     for node in _run(str(kind_binary()), "get", "nodes", "--name", _NAME).split():
         write = f"mkdir -p {folder} && cat > {folder}/hosts.toml"
