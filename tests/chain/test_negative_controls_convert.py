@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,23 @@ def test_a_swapped_template_is_seen_in_what_the_server_renders(made: Converted, 
 
     assert (asked, len(findings)) == (1, 1)
     assert "renders a conversation otherwise" in findings[0]
+
+
+def test_a_template_that_writes_today_is_compared_as_of_the_fixed_day(
+    made: Converted, tools: Tools, tmp_path: Path
+) -> None:
+    """P10: llama-server's clock cannot be set, and what was trained has the fixed day; all else is still compared."""
+    template = intended_template(made.base)
+    assert template is not None
+    clock = "{{ strftime_now('%d %B %Y') }}\n"
+    dated = set_template(made.gguf / "model.gguf", tmp_path / "dated.gguf", clock + template)
+    plain = read_probes(json.loads((converted(6).dataset / "probes.json").read_text()))[0]
+    probe = replace(plain, text=f"26 July 2024\n{plain.text}")
+
+    with serve(tools, dated, Serving(256, 1), threading.Event()) as server:
+        assert rendering_findings(server, [probe], None) == (1, [])
+        for other in (plain, replace(probe, text=f"27 July 2024\n{plain.text}"), replace(probe, text=probe.text + " ")):
+            assert "renders a conversation otherwise" in rendering_findings(server, [other], None)[1][0]
 
 
 def test_a_dropped_head_is_refused(tools: Tools, tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from tunesmith_trainer.llama.perplexity import Divergence, Measuring, compare_wi
 from tunesmith_trainer.llama.quantization import Quantizing, mistakes, plan_quantization
 from tunesmith_trainer.llama.quantization import quantize as write_quantized
 from tunesmith_trainer.llama.server import Serving, serve
-from tunesmith_trainer.scores.answering import Answered, Asking, ask
-from tunesmith_trainer.scores.held_out import read_held_out
+from tunesmith_trainer.parity.verify import open_model
+from tunesmith_trainer.scores.answering import TEMPLATE_KEY, Answered, Asking, ask
+from tunesmith_trainer.scores.held_out import HeldOut, read_held_out
 
 CHUNKS = 4
 # SmolLM2 answers each of these with one sentence and an end.
@@ -191,6 +192,28 @@ def test_another_template_is_not_talked_with(inputs: dict[Kind, Path], tmp_path:
 
     with pytest.raises(StageFailure, match="does not answer from the template it was trained with"):
         asked(inputs, swapped)
+
+
+def test_prompts_of_a_template_that_writes_today_are_compared_as_of_the_fixed_day(
+    inputs: dict[Kind, Path], tmp_path: Path
+) -> None:
+    """P10: the prompts that were trained with have the fixed day; those of another day are another template's."""
+    right = smollm2_gguf()
+    clock = "{{ strftime_now('%A %d.%m.%Y') }}: "
+    dated = set_template(right, tmp_path / "dated.gguf", clock + str(read_gguf(right).metadata[TEMPLATE_KEY]))
+    rows = read_held_out(inputs[Kind.DATASET] / "eval.parquet", 2)
+    with open_model(find_tools(), right) as model:
+        wanted, other = (
+            [replace(row, prompt_ids=(*model.tokenize(f"{day}: ", add_special=False), *row.prompt_ids)) for row in rows]
+            for day in ("Friday 26.07.2024", "Friday 27.07.2024")
+        )
+
+    def asked_for(prepared: list[HeldOut]) -> Answered:
+        return ask(Asking(find_tools(), read_gguf(dated), prepared, 4, 7, threading.Event(), lambda _: None))
+
+    assert asked_for(wanted).figures["templateEqual"] == 1
+    with pytest.raises(StageFailure, match="does not answer from the template it was trained with"):
+        asked_for(other)
 
 
 def test_a_torn_file_is_not_served(tmp_path: Path) -> None:

@@ -81,14 +81,14 @@ class Server:
         """The prompt that a conversation becomes; the server leaves out a leading BOS (P44)."""
         return str(self._ask("/apply-template", conversation(messages))["prompt"])
 
+    def template(self) -> str:
+        """The chat template that it renders with."""
+        return str(self._ask("/props", None).get("chat_template") or "")
+
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, as the server itself makes them: with BOS where the model wants one."""
         answer = self._ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})
         return [int(token) for token in answer["tokens"]]
-
-    def properties(self) -> dict[str, Any]:
-        """What the server says of the model, `chat_template` among it."""
-        return self._ask("/props", None)
 
     def _ask(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         if self.interrupted.is_set():

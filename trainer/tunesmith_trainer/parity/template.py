@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith.fixed_day import on_the_fixed_day, today
 from tunesmith_trainer.llama.gguf_file import Gguf
 from tunesmith_trainer.llama.server import Server
 
@@ -49,13 +50,15 @@ def rendering_findings(server: Server, probes: Sequence[Probe], bos: str | None)
     """How many conversations llama-server was asked for, and which of them it renders otherwise than Hugging Face.
 
     Only those that end with a prompt for an answer, since that is what a server renders. The server leaves out a
-    leading BOS, which it puts back as a token (P44).
+    leading BOS, which it puts back as a token (P44). A date that its clock wrote is taken for the fixed day's (P10).
     """
     asked = [probe for probe in probes if probe.add_generation_prompt and probe.messages]
-    found = []
+    found, template = [], server.template()
     for probe in asked:
+        began = today()
         rendered = server.apply_template(probe.messages)
-        wanted = probe.text
+        days = (began, today())
+        rendered, wanted = (on_the_fixed_day(text, template, days) for text in (rendered, probe.text))
         if bos and wanted.startswith(bos) and not rendered.startswith(bos):
             wanted = wanted.removeprefix(bos)
         if rendered != wanted:

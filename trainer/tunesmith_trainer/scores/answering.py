@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.fixed_day import on_the_fixed_day, today
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.gguf_file import Gguf
@@ -107,19 +108,24 @@ def _probe(server: Server, asking: Asking, text: str) -> Callable[[], Completion
 
 
 def _template_share(server: Server, asking: Asking) -> float | None:
-    """The share of prompts that the server renders and tokenizes as they were prepared.
+    """The share of prompts that the server renders and tokenizes as they were prepared; None without a conversation.
 
-    None without a conversation, and for a template that writes today's date and lets nobody set it (P10).
+    A date that its clock wrote is taken for the fixed day's (P10).
     """
     rows = [row for row in asking.rows[:_TEMPLATE_ROWS] if row.is_chat]
-    template = str(server.properties().get("chat_template"))
-    if not rows or ("strftime_now" in template and "date_string" not in template):
+    if not rows:
         return None
-    equal = [server.tokenize(server.apply_template(row.prompt)) == list(row.prompt_ids) for row in rows]
+    began, template = today(), server.template()
+    rendered = [server.apply_template(row.prompt) for row in rows]
+    days = (began, today())
+    equal = [
+        server.tokenize(on_the_fixed_day(text, template, days)) == list(row.prompt_ids)
+        for text, row in zip(rendered, rows, strict=True)
+    ]
     share = sum(equal) / len(rows)
     if share < _TEMPLATE_SHARE:
         row = rows[equal.index(False)]
-        becomes = json.dumps(server.apply_template(row.prompt)[:200])
+        becomes = json.dumps(rendered[equal.index(False)][:200])
         raise StageFailure(
             FailureClass.CONVERSION_INVALID,
             f"{asking.file.path.name} does not answer from the template it was trained with: "
