@@ -13,6 +13,7 @@ class FailureClass(StrEnum):
     SPEC_INVALID = "SpecInvalid"
     SECRET_MISSING = "SecretMissing"  # noqa: S105  # the word for its absence
     SOURCE_UNAVAILABLE = "SourceUnavailable"
+    SOURCE_ABSENT = "SourceAbsent"
     ACCESS_DENIED = "AccessDenied"
     MODEL_INVALID = "ModelInvalid"
     DATASET_INVALID = "DatasetInvalid"
@@ -52,12 +53,13 @@ def _rules(*rows: tuple[FailureClass, int, bool, str]) -> dict[FailureClass, Fai
     return {name: FailureRule(code, retry, hint) for name, code, retry, hint in rows}
 
 
-# Exit codes 10 to 36: above what Python (1), Typer (2) and llama.cpp's tools use themselves, and below 126,
+# Exit codes 10 to 37: above what Python (1), Typer (2) and llama.cpp's tools use themselves, and below 126,
 # from where shells and container runtimes give codes a meaning of their own (POSIX sh, 2.8.2).
 FAILURES: dict[FailureClass, FailureRule] = _rules(
     (FailureClass.SPEC_INVALID, 10, False, "Correct the named field of the manifest."),
     (FailureClass.SECRET_MISSING, 11, False, "Create the named Secret with the named keys (locally: a folder)."),
     (FailureClass.SOURCE_UNAVAILABLE, 12, True, "Check the address and that this machine can reach it."),
+    (FailureClass.SOURCE_ABSENT, 37, False, "Correct the source, or put there what it names."),
     (
         FailureClass.ACCESS_DENIED,
         13,

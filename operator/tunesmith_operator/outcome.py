@@ -27,7 +27,7 @@ _THEN = {
     FailureClass.ACCESS_DENIED: "Another Secret in the manifest is tried by itself; after anything else",
     FailureClass.IMAGE_PULL: "Another image or pull secret is tried by itself; after anything else",
     FailureClass.QUOTA_EXCEEDED: "Another request in the manifest is tried by itself; after anything else",
-    FailureClass.SOURCE_UNAVAILABLE: "If the manifest names the wrong one, delete the job and apply it anew; else",
+    FailureClass.SOURCE_ABSENT: "If the manifest names the wrong one, delete the job and apply it anew; else",
 }
 
 

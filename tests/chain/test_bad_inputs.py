@@ -50,8 +50,8 @@ def told(ran: Ran, failure: str) -> str:
     [
         pytest.param({"quantizations": ["Q4_KM"]}, 2, "Q4_K_M", id="unknown quantization"),
         pytest.param({"quantisations": ["Q4_K_M"]}, 2, "quantizations", id="misspelt field"),
-        pytest.param({"model": {"source": "file:///nowhere/model"}}, 1, "SourceUnavailable", id="no such model"),
-        pytest.param({"datasets": [{"source": "file:///nowhere.jsonl"}]}, 1, "SourceUnavailable", id="no such dataset"),
+        pytest.param({"model": {"source": "file:///nowhere/model"}}, 1, "SourceAbsent", id="no such model"),
+        pytest.param({"datasets": [{"source": "file:///nowhere.jsonl"}]}, 1, "SourceAbsent", id="no such dataset"),
     ],
 )
 def test_a_wrong_manifest_is_refused_before_anything_runs(

@@ -153,6 +153,17 @@ def test_a_wrong_dataset_and_wrong_secrets_fail_before_anything_is_trained(small
     assert (failure["class"], failure["stage"]) == ("AccessDenied", "prepare")
 
 
+def test_a_source_that_is_not_there_is_not_tried_again(small: RealJob) -> None:
+    """The service has answered: another pod would be told the same."""
+    absent = {"source": f"s3://{BUCKET}/sources/nowhere.jsonl", "secretRef": {"name": SECRET}}
+    job = small.another("nowhere", datasets=[absent])
+    failure = job.ended("Failed")["failure"]
+
+    assert (failure["class"], failure["stage"]) == ("SourceAbsent", "prepare")
+    assert "nowhere.jsonl" in failure["message"]
+    assert len(job.pods("prepare", ended=True)) == 1
+
+
 def test_no_pod_has_a_token_for_the_api_server(cluster: Layout, small: RealJob) -> None:
     """Nor any right, nor a writable root; what it shows to the operator opens nothing else."""
     ours = ["--selector=tunesmith.dev/job", "--output=json"]

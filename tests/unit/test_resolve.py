@@ -115,13 +115,13 @@ def test_only_the_small_files_are_read_to_resolve(hub: Hub, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "facts", "files", "more", "expected"),
     [
-        ("org/absent", None, None, "", "SourceUnavailable | hf://org/absent does not exist or is private"),
+        ("org/absent", None, None, "", "SourceAbsent | hf://org/absent does not exist or is private"),
         (
             "org/there",
             {},
             model_files(),
             ", revision='nope'",
-            "SourceUnavailable | hf://org/there has no revision 'nope'",
+            "SourceAbsent | hf://org/there has no revision 'nope'",
         ),
         ("org/a..b", None, None, "", "SpecInvalid | hf://org/a..b is no repository: "),
         ("org/gated", {"gated": True}, model_files(), "", "AccessDenied | hf://org/gated is gated"),
@@ -182,7 +182,7 @@ RESOLVE_ALL = (
             {"HF_ENDPOINT": "http://127.0.0.1:9"},
             "SourceUnavailable | spec.model.source: hf://org/any: the hub",
         ),
-        ("org/nowhere", {}, "SourceUnavailable | spec.model.source: hf://org/nowhere does not exist"),
+        ("org/nowhere", {}, "SourceAbsent | spec.model.source: hf://org/nowhere does not exist"),
         ("org/shut", {}, "AccessDenied | spec.model.source: hf://org/shut is gated"),
         ("org/void", {}, "ModelInvalid | spec.model.source: hf://org/void has no config.json"),
     ],
@@ -313,7 +313,7 @@ def test_digests_are_known_without_a_cache_too(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("source", "failure"),
     [
-        ("file://nowhere.jsonl", FailureClass.SOURCE_UNAVAILABLE),
+        ("file://nowhere.jsonl", FailureClass.SOURCE_ABSENT),
         ("pvc://claim/rows.jsonl", FailureClass.SPEC_INVALID),
         ("s3://b/rows.jsonl", FailureClass.SPEC_INVALID),
         ("s3://bucket/", FailureClass.SPEC_INVALID),

@@ -121,7 +121,7 @@ def test_an_archive_is_downloaded_once_for_each_version(web: Web, tmp_path: Path
     assert resolve_model(model, Access(tmp_path)).digest != first.digest
     with pytest.raises(StageFailure, match=r"tokenizer\.json") as caught:
         fetch_model(model, first, tmp_path / "again", Access(tmp_path))
-    assert caught.value.failure is FailureClass.SOURCE_UNAVAILABLE
+    assert caught.value.failure is FailureClass.SOURCE_ABSENT
     assert "has changed since this job was made" in caught.value.message
 
 
@@ -270,7 +270,7 @@ def test_a_download_that_breaks_leaves_nothing(web: Web, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("path", "status", "expected"),
     [
-        ("/gone.zip", 404, "SourceUnavailable: {where}: the server answered 404"),
+        ("/gone.zip", 404, "SourceAbsent: {where}: the server answered 404"),
         ("/locked.zip", 403, "AccessDenied: {where}: the server answered 403"),
         ("/broken.zip", 500, "SourceUnavailable: {where}: the server answered 500"),
         ("/model.safetensors", 200, "ModelInvalid: {where} is no archive, and a model behind https:// must be one"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.tiny_sources import CONFIG
-from tunesmith.resolve import Access, SourceAbsent, resolve, resolve_model
+from tunesmith.resolve import Access, resolve, resolve_model
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import JobSpec, Model
 
@@ -178,8 +178,9 @@ def test_what_is_not_there_is_named_with_its_field(
     model(tmp_path / "model", {"model.safetensors": weights()})
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     right = {"model": {"source": "file://model"}, "datasets": [{"source": "file://rows.jsonl"}]}
-    with pytest.raises(SourceAbsent) as caught:
+    with pytest.raises(StageFailure) as caught:
         resolve(JobSpec.model_validate(right | spec), Access(tmp_path))
 
+    assert caught.value.failure is FailureClass.SOURCE_ABSENT
     assert caught.value.message.startswith(f"{field}: file://gone: there is no file or folder")
     assert caught.value.hint == "Correct the path."

@@ -92,10 +92,10 @@ def test_every_source_is_looked_at_and_each_fault_has_its_place(folder: Path) ->
     assert ran.code == 2
     assert problems(ran) == [
         ("spec.model.source", 7, "ModelInvalid"),
-        ("spec.datasets[1].source", 10, "SourceUnavailable"),
+        ("spec.datasets[1].source", 10, "SourceAbsent"),
     ]
     text = checked(folder, datasets=datasets)
-    assert "spec.datasets[1].source (line 10): SourceUnavailable: file://nowhere.jsonl: there is no" in text.stdout
+    assert "spec.datasets[1].source (line 10): SourceAbsent: file://nowhere.jsonl: there is no" in text.stdout
 
 
 def test_rows_are_looked_at_without_the_model(folder: Path) -> None:
@@ -286,7 +286,7 @@ def test_what_a_hub_says_is_not_there_is_wrong(folder: Path, model: dict[str, An
         ran = checked(folder, "--json", model=model, environment={"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"})
 
     assert ran.code == 2
-    assert problems(ran) == [("spec.model.source", 7, "SourceUnavailable")]
+    assert problems(ran) == [("spec.model.source", 7, "SourceAbsent")]
     assert said in ran.stdout
 
 

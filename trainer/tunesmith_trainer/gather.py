@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:
     """Mirror base and adapter into the store if they are not there, and lay out ``sources/`` in scratch.
 
-    Raises `SourceUnavailable` if a source is no longer what the job was made for.
+    Raises `SourceAbsent` if a source is no longer what the job was made for.
     """
     told = PrepareExecution.model_validate(request.execution)
     secrets = None if request.secrets is None else Path(request.secrets)

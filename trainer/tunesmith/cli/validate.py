@@ -18,7 +18,7 @@ from tunesmith.local.job import Wanted, source_access, store_location
 from tunesmith.local.places import refuse_store
 from tunesmith.manifest import ManifestInvalid, ManifestText, load_manifest, read_manifest, render
 from tunesmith.problems import Problem
-from tunesmith.resolve import Fetched, SourceAbsent, resolve_adapter, resolve_dataset, resolve_model
+from tunesmith.resolve import Fetched, resolve_adapter, resolve_dataset, resolve_model
 from tunesmith.resolve.uri import Scheme
 from tunesmith.store import open_store
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -39,6 +39,7 @@ _ELSEWHERE = {
 # What a source turned out to be can be wrong; all else (a full disk, a defect) is no fault of the manifest.
 _WRONG = {
     FailureClass.SPEC_INVALID,
+    FailureClass.SOURCE_ABSENT,
     FailureClass.MODEL_INVALID,
     FailureClass.DATASET_INVALID,
     FailureClass.DATASET_TOO_SMALL,
@@ -152,7 +153,7 @@ class _Looked:
         try:
             return look()
         except StageFailure as error:
-            if isinstance(error, SourceAbsent) or error.failure in _WRONG:
+            if error.failure in _WRONG:
                 self.wrong(place, f"{error.failure.value}: {error.message}", error.hint)
             elif error.failure in _ELSEWHERE:
                 self.notes.append(f"Not checked from here: {error.message}. {error.hint}")

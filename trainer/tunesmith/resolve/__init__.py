@@ -10,7 +10,7 @@ from tunesmith.cache import cache_dir
 from tunesmith.resolve import model_facts
 from tunesmith.resolve.datasets import front_matter, row_files
 from tunesmith.resolve.digests import combined, file_digest, safetensors_header
-from tunesmith.resolve.failures import SourceAbsent, changed, of_field
+from tunesmith.resolve.failures import changed, of_field
 from tunesmith.resolve.listing import Access, Listing, fetch, folder_here, list_source, matching
 from tunesmith.resolve.pinned import check_pinned
 from tunesmith.resolve.uri import Source, parse_source
@@ -21,7 +21,6 @@ from tunesmith_api.spec import Dataset, JobSpec, Model
 __all__ = [
     "Access",
     "Fetched",
-    "SourceAbsent",
     "changed",
     "fetch_adapter",
     "fetch_model",
@@ -41,9 +40,10 @@ class Fetched:
 
 
 def resolve(spec: JobSpec, access: Access) -> Resolved:
-    """All sources of a spec, pinned; raises `SourceUnavailable`, `AccessDenied`, `ModelInvalid`, `DatasetInvalid`.
+    """All sources of a spec, pinned.
 
-    Each is said with the field of the source.
+    Raises, with the field of the source: `SourceUnavailable`, `SourceAbsent`, `AccessDenied`, `ModelInvalid`,
+    `DatasetInvalid`.
     """
     held_out, adapter = spec.evaluation.dataset, None
     with of_field("spec.model.source"):
@@ -101,12 +101,12 @@ def resolve_adapter(model: Model, access: Access) -> ResolvedDataset:
 
 
 def fetch_model(model: Model, pinned: ResolvedModel, into: Path, access: Access) -> None:
-    """Bring a pinned model's files into a folder; `SourceUnavailable` if they are no longer the pinned ones."""
+    """Bring a pinned model's files into a folder; `SourceAbsent` if they are no longer the pinned ones."""
     _fetch_pinned(model.source, pinned, into, _with_secret(access, model.secret_ref))
 
 
 def fetch_adapter(model: Model, pinned: ResolvedDataset, into: Path, access: Access) -> None:
-    """Bring a pinned adapter's files into a folder; `SourceUnavailable` if they are no longer the pinned ones."""
+    """Bring a pinned adapter's files into a folder; `SourceAbsent` if they are no longer the pinned ones."""
     _fetch_pinned(str(model.adapter), pinned, into, _with_secret(access, model.secret_ref))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tunesmith.resolve.failures import SourceAbsent
+from tunesmith.resolve.failures import absent
 from tunesmith.resolve.uri import Source
 from tunesmith.store import NotFoundInStoreError, open_store
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -33,7 +33,7 @@ def list_bucket(source: Source, location: StoreLocation, secrets: Path | None) -
         named = store.stat(name)
         found = list(store.list(name)) if named is None else [named]
     if not found:
-        raise SourceAbsent(f"{source.uri}: there is no such object and nothing below it")
+        raise absent(f"{source.uri}: there is no such object and nothing below it")
     files = tuple(
         ResolvedFile(
             path=Path(name).name if named else item.name.removeprefix(name + "/"),
@@ -64,11 +64,11 @@ def _told_of(source: Source) -> Iterator[None]:
     try:
         yield
     except NotFoundInStoreError as error:
-        raise SourceAbsent(f"{source.uri}: {error}") from error
+        raise absent(f"{source.uri}: {error}") from error
     except StageFailure as error:
         failure = _OF_A_SOURCE.get(error.failure, error.failure)
         message = error.message.replace("the store's Secret", "the Secret").replace("the store ", "")
         # The S3 SDK's error below: a bucket that the service does not know is a wrong address, not an absent service.
         if getattr(error.__cause__, "code", None) == "NoSuchBucket":
-            raise SourceAbsent(f"{source.uri}: {message}", "Check the bucket's name.") from error
+            raise absent(f"{source.uri}: {message}", "Check the bucket's name.") from error
         raise StageFailure(failure, f"{source.uri}: {message}", _HINTS.get(failure, error.hint)) from error

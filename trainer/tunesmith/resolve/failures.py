@@ -11,6 +11,7 @@ from tunesmith_api.failures import FailureClass, StageFailure
 _OF_SOURCES = {
     FailureClass.SPEC_INVALID,
     FailureClass.SOURCE_UNAVAILABLE,
+    FailureClass.SOURCE_ABSENT,
     FailureClass.ACCESS_DENIED,
     FailureClass.MODEL_INVALID,
     FailureClass.DATASET_INVALID,
@@ -18,11 +19,9 @@ _OF_SOURCES = {
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 
 
-class SourceAbsent(StageFailure):
+def absent(message: str, hint: str | None = None) -> StageFailure:
     """The place answered, and what the manifest names is not there: trying elsewhere or again will not find it."""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(FailureClass.SOURCE_UNAVAILABLE, message, hint)
+    return StageFailure(FailureClass.SOURCE_ABSENT, message, hint)
 
 
 @contextmanager
@@ -30,8 +29,6 @@ def of_field(field: str) -> Iterator[None]:
     """What is wrong with a source is said with the manifest's field that names it (``spec.datasets[0].source``)."""
     try:
         yield
-    except SourceAbsent as error:
-        raise SourceAbsent(f"{field}: {error.message}", error.hint) from error
     except StageFailure as error:
         if error.failure not in _OF_SOURCES:
             raise
@@ -40,8 +37,7 @@ def of_field(field: str) -> Iterator[None]:
 
 def changed(where: str, what: str = "") -> StageFailure:
     """The failure of a source that is no longer what a job was made for; `what` names the file."""
-    return StageFailure(
-        FailureClass.SOURCE_UNAVAILABLE,
+    return absent(
         f"{where} has changed since this job was made" + (f" ({what})" if what else ""),
         "Make a new job (another name or another output folder) to use the new content.",
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from tunesmith.resolve.failures import SourceAbsent, disk_full_is_told
+from tunesmith.resolve.failures import absent, disk_full_is_told
 from tunesmith.resolve.model_facts import license_name
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ResolvedFile
@@ -104,10 +104,10 @@ def told(where: str, revision: str | None, ask: Callable[[], _Result], then: str
         ) from error
     except errors.RevisionNotFoundError as error:
         hint = "Name a branch, tag or commit of that repository, or leave revision out for its main branch."
-        raise SourceAbsent(f"{where} has no revision {revision!r}", hint) from error
+        raise absent(f"{where} has no revision {revision!r}", hint) from error
     except errors.RepositoryNotFoundError as error:
         hint = "Check the name; a private repository needs a Secret with the key token."
-        raise SourceAbsent(f"{where} does not exist or is private", hint) from error
+        raise absent(f"{where} does not exist or is private", hint) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         denied = status in (401, 403)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunesmith.resolve import archives, buckets, hub, web
 from tunesmith.resolve.digests import file_digest
-from tunesmith.resolve.failures import SourceAbsent
+from tunesmith.resolve.failures import absent
 from tunesmith.resolve.uri import Scheme, Source, claim_path, local_path
 from tunesmith.secrets import HUB_TOKEN, secret_key
 from tunesmith_api.failures import FailureClass, StageFailure
@@ -125,7 +125,7 @@ def _path_here(source: Source, access: Access) -> Path:
         return archives.unpacked(source, access.token)
     path = claim_path(source) if source.scheme is Scheme.PVC else local_path(source, access.base)
     if not path.exists():
-        raise SourceAbsent(f"{source.uri}: there is no file or folder {path}", "Correct the path.")
+        raise absent(f"{source.uri}: there is no file or folder {path}", "Correct the path.")
     return path
 
 

@@ -15,7 +15,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def check_pinned(source: Source, files: Sequence[ResolvedFile], folder: Path, access: Access) -> None:
-    """Raise `SourceUnavailable` unless `folder` holds the pinned files of a model, byte for byte.
+    """Raise `SourceAbsent` or `SourceUnavailable` unless `folder` holds the pinned files of a model, byte for byte.
 
     An S3 service tells versions by time and not by content: it is asked again, after the fetch.
     """

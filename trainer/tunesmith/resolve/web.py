@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tunesmith.resolve.failures import SourceAbsent, disk_full_is_told
+from tunesmith.resolve.failures import absent, disk_full_is_told
 from tunesmith.resolve.uri import Source
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.resolved import ResolvedFile
@@ -86,4 +86,4 @@ def _refused(source: Source, status: int) -> StageFailure:
             "Name a Secret with the key token, which is sent as a bearer token; a presigned address may have expired."
         )
         return StageFailure(FailureClass.ACCESS_DENIED, message, hint)
-    return SourceAbsent(message) if status in _ABSENT else StageFailure(FailureClass.SOURCE_UNAVAILABLE, message)
+    return absent(message) if status in _ABSENT else StageFailure(FailureClass.SOURCE_UNAVAILABLE, message)
