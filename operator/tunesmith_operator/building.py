@@ -1,6 +1,6 @@
 """From a stage and its record to the batch/v1 Job that runs it, sized by the plan's own estimates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunesmith_api.effective import resolve_settings
@@ -12,7 +12,7 @@ from tunesmith_api.status import StageStatus
 from tunesmith_operator.asking import request_of
 from tunesmith_operator.course import Course
 from tunesmith_operator.deadline import seconds_left
-from tunesmith_operator.names import digest_of
+from tunesmith_operator.given import given
 from tunesmith_operator.placing import claims, placed, secret_names, with_gpu
 from tunesmith_operator.pod import JobIdentity, StagePlace, pod_template, stage_job
 from tunesmith_operator.settings import OperatorSettings
@@ -22,9 +22,6 @@ from tunesmith_operator.world import World
 # Before its sources are resolved nothing is known of a job: room for the packages' own needs and a small model; what a
 # larger one needs is said in spec.stages, or for all jobs in the operator's placement.
 _UNKNOWN_SCRATCH, _UNKNOWN_MEMORY, _UNKNOWN_GRACE = 20 * GIBIBYTE, 2 * GIBIBYTE, 30
-
-# What the manifest alone says of a pod, whatever its operator adds.
-_NOTHING = OperatorSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +35,11 @@ class Builder:
         """The Job that is wanted now; ValueError where no store is named anywhere."""
         request = request_of(world, course, stage, status, self.settings)
         request = request.model_copy(update={"progress": self.progress})
-        identity = _identity(world, course, stage, status)
-        template = pod_template(request, identity, self._place(world, course, stage), self.settings)
+        where = self._place(world, course, stage)
+        identity = replace(
+            _identity(world, course, stage, status), given=given(stage.stage, world.spec, where, self.settings)
+        )
+        template = pod_template(request, identity, where, self.settings)
         return stage_job(template, identity, world.spec.backoff_limit, seconds_left(world))
 
     def _place(self, world: World, course: Course, stage: PlannedStage) -> StagePlace:
@@ -63,15 +63,6 @@ class Builder:
         )
 
 
-def _memory(world: World, stage: PlannedStage) -> str:
-    """The digest of what the manifest says of a stage's memory: what it adds, or another GPU, is worth another try."""
-    training = world.spec.training
-    gpu = training.gpu and [training.gpu.product, training.gpu.memory]
-    rows = [training.batch_size, training.gradient_checkpointing, gpu] if stage.stage is Stage.TRAIN else []
-    resources = placed(stage.stage, world.spec, _NOTHING).get("resources", {})
-    return digest_of([{kind: amounts for kind, amounts in resources.items() if amounts}, rows])
-
-
 def _identity(world: World, course: Course, stage: PlannedStage, status: StageStatus) -> JobIdentity:
     return JobIdentity(
         name=course.job_name_of(stage),
@@ -81,6 +72,5 @@ def _identity(world: World, course: Course, stage: PlannedStage, status: StageSt
         stage=stage.name,
         keys=canonical_json(stage.recorded_keys().to_json_dict()).decode(),
         turn=status.turn,
-        memory=_memory(world, stage),
         limit=world.spec.active_deadline_seconds,
     )

@@ -8,15 +8,12 @@ from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_api.status import StageState, StageStatus
 from tunesmith_operator.deadline import deadline
 from tunesmith_operator.failure_of_job import failure_of_job
+from tunesmith_operator.given import worth_another_try
 from tunesmith_operator.last_words import result_of
-from tunesmith_operator.names import GIVEN_ANNOTATION, MEMORY_ANNOTATION
+from tunesmith_operator.names import GIVEN_ANNOTATION
 from tunesmith_operator.outage import away_since, ended_at, tried_at
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.world import DEADLINE_EXCEEDED, StageJob, World
-
-MEMORY = (FailureClass.OUT_OF_MEMORY, FailureClass.OUT_OF_MEMORY_GPU)
-# For want of something that a pod is given by name: another in its spec is worth another try.
-GIVEN = (FailureClass.SECRET_MISSING, FailureClass.ACCESS_DENIED, FailureClass.IMAGE_PULL, FailureClass.QUOTA_EXCEEDED)
 
 
 def complete(job: StageJob, planned: PlannedStage, known: StageStatus) -> StageStatus:
@@ -74,11 +71,7 @@ def asked_anew(job: StageJob, planned: PlannedStage, known: StageStatus, wanted:
     Half the batch is tried by the training itself, in the pod that it has.
     """
     failure = failure_of_job(job, planned.stage) if known.result is None else known.result.failure
-    if failure is None:
-        return False
-    if failure.failure in MEMORY:
-        return bool(job.memory) and job.memory != wanted[MEMORY_ANNOTATION]
-    return failure.failure in GIVEN and bool(job.given) and job.given != wanted[GIVEN_ANNOTATION]
+    return failure is not None and worth_another_try(failure.failure, job.given, wanted[GIVEN_ANNOTATION])
 
 
 def with_failure(known: StageStatus, planned: PlannedStage, failure: Failure, job: StageJob) -> StageStatus:

@@ -12,7 +12,6 @@ from tunesmith_operator.names import (
     GIVEN_ANNOTATION,
     KEYS_ANNOTATION,
     LIMIT_ANNOTATION,
-    MEMORY_ANNOTATION,
     TEMPLATE_ANNOTATION,
     TURN_ANNOTATION,
 )
@@ -75,7 +74,6 @@ def stage_job_of(body: Mapping[str, Any]) -> StageJob:
         stage=(meta.get("labels") or {}).get(STAGE_LABEL, ""),
         template=notes.get(TEMPLATE_ANNOTATION, ""),
         given=notes.get(GIVEN_ANNOTATION, ""),
-        memory=notes.get(MEMORY_ANNOTATION, ""),
         limit=notes.get(LIMIT_ANNOTATION, ""),
         turn=int(notes.get(TURN_ANNOTATION, "0")),
         keys=_keys(notes.get(KEYS_ANNOTATION)),

@@ -23,6 +23,7 @@ _SUSPENDING = "being suspended: what runs saves what it has, and ends"
 _THEN = {
     FailureClass.OUT_OF_MEMORY: "More memory in the manifest is tried by itself; after anything else",
     FailureClass.OUT_OF_MEMORY_GPU: "Another GPU in the manifest is tried by itself; after anything else",
+    FailureClass.DISK_FULL: "More disk in the manifest is tried by itself; after anything else",
     FailureClass.SECRET_MISSING: "Another Secret in the manifest is tried by itself; after anything else",
     FailureClass.ACCESS_DENIED: "Another Secret in the manifest is tried by itself; after anything else",
     FailureClass.IMAGE_PULL: "Another image or pull secret is tried by itself; after anything else",

@@ -11,7 +11,6 @@ from tunesmith_operator.names import (
     GIVEN_ANNOTATION,
     KEYS_ANNOTATION,
     LIMIT_ANNOTATION,
-    MEMORY_ANNOTATION,
     REQUEST_ANNOTATION,
     TEMPLATE_ANNOTATION,
     TURN_ANNOTATION,
@@ -45,7 +44,7 @@ class StagePlace:
 class JobIdentity:
     """Whose Job it is and which: the object's name and UID, the stage's name in the plan, keys as JSON, turn.
 
-    `memory` is the digest of what the manifest says of memory, `limit` spec.activeDeadlineSeconds.
+    `given` are digests of what its failures may be for want of, `limit` is spec.activeDeadlineSeconds.
     """
 
     name: str
@@ -55,7 +54,7 @@ class JobIdentity:
     stage: str
     keys: str
     turn: int
-    memory: str = ""
+    given: str = ""
     limit: int | None = None
 
 
@@ -107,8 +106,7 @@ def stage_job(
                 KEYS_ANNOTATION: of.keys,
                 TURN_ANNOTATION: str(of.turn),
                 TEMPLATE_ANNOTATION: digest_of(template),
-                GIVEN_ANNOTATION: digest_of(template["spec"]),
-                MEMORY_ANNOTATION: of.memory,
+                GIVEN_ANNOTATION: of.given,
                 LIMIT_ANNOTATION: str(of.limit or ""),
             },
             "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],

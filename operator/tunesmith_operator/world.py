@@ -84,9 +84,9 @@ class StageJob:
     """A batch/v1 Job that a stage runs in.
 
     `owner` is the UID in its controller reference; `template` the hash of the template that it was made from, `given`
-    that of its pods' spec alone, `memory` that of what the manifest said of memory; `limit` its job's deadline when it
-    was made; `turn` which beginning of the stage it is (`StageStatus.turn`); `keys` what its stage was asked for;
-    `reason` and `message` are those of its Failed condition; `version` is its resourceVersion.
+    digests of what its failures may be for want of; `limit` its job's deadline when it was made; `turn` which beginning
+    of the stage it is (`StageStatus.turn`); `keys` what its stage was asked for; `reason` and `message` are those of
+    its Failed condition; `version` is its resourceVersion.
     """
 
     name: str
@@ -101,7 +101,6 @@ class StageJob:
     suspended: bool = False
     deleting: bool = False
     given: str = ""
-    memory: str = ""
     limit: str = ""
     reason: str = ""
     message: str = ""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -177,16 +178,41 @@ def test_a_training_that_ran_out_of_a_gpus_memory_is_begun_anew_with_another(clu
     assert cluster.made.count("train") == 2
 
 
-def test_an_upgrade_with_new_images_begins_nothing_anew(cluster: Cluster) -> None:
-    """Another template for all: what has failed for memory waits for a person as before."""
-    newer = OperatorSettings.model_validate(SETTINGS.model_dump() | {"images": {"trainer": "another"}})
-    upgraded = Rules(newer, Builder(newer).job)
+@pytest.mark.parametrize(
+    "failure",
+    [
+        FailureClass.OUT_OF_MEMORY,
+        FailureClass.SECRET_MISSING,
+        FailureClass.ACCESS_DENIED,
+        FailureClass.DISK_FULL,
+        FailureClass.QUOTA_EXCEEDED,
+    ],
+)
+def test_an_upgrade_with_new_images_begins_nothing_anew(cluster: Cluster, failure: FailureClass) -> None:
+    """Another template for all: what has failed waits for a person as before."""
+    newer = {"images": {"trainer": "another"}, "placement": [{"name": "*", "nodeSelector": {"disk": "fast"}}]}
     until(cluster, "train")
-    cluster.kill(job_of(cluster, "train"))
+    cluster.fail(job_of(cluster, "train"), failure)
     settle(cluster)
 
-    assert one_pass(cluster, rules=upgraded).actions == ()
+    assert one_pass(cluster, rules=rules_of(newer)).actions == ()
     assert cluster.status.phase is Phase.FAILED
+
+
+def test_an_image_that_could_not_be_pulled_is_tried_with_another(cluster: Cluster) -> None:
+    """An upgrade is what heals it."""
+    until(cluster, "train")
+    cluster.fail(job_of(cluster, "train"), FailureClass.IMAGE_PULL)
+    settle(cluster)
+
+    one_pass(cluster, rules=rules_of({"images": {"trainer": "another"}}))
+    assert (state_of(cluster, "train"), cluster.status.phase) == (StageState.WAITING, Phase.RUNNING)
+
+
+def rules_of(changes: dict[str, Any]) -> Rules:
+    """Of an operator that is set otherwise."""
+    changed = OperatorSettings.model_validate(SETTINGS.model_dump() | changes)
+    return Rules(changed, Builder(changed).job)
 
 
 def test_a_job_that_has_not_begun_gets_what_the_manifest_says_now(cluster: Cluster) -> None:
