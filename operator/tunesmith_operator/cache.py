@@ -110,6 +110,11 @@ class Cache:
         self.heard[pod] = heard
         return known.owner
 
+    def lives(self, key: Key, uid: str) -> bool:
+        """Whether a Job of this object has not ended."""
+        own = (self.jobs[key[0], name].job for name in self._jobs_of.get(key, ()))
+        return any(job.owner == uid and not job.ended for job in own)
+
     def has_jobs(self, key: Key) -> bool:
         """Whether a job has been begun."""
         return bool(self._jobs_of.get(key))

@@ -85,7 +85,9 @@ class Operator:
             before = JobStatus.model_validate_json(seen.status)
         except ValidationError:
             return
-        await self._write(about, seen.version, before, unreadable(before, error, seen.generation, self.clock()))
+        live = self.cache.lives((seen.namespace, seen.name), seen.uid)
+        said = unreadable(before, error, seen.generation, self.clock(), live=live)
+        await self._write(about, seen.version, before, said)
 
     async def _act(self, world: World, action: Action) -> World:
         """Do it; the world with what the API server said against a Job, the same where it said nothing.

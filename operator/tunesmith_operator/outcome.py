@@ -46,14 +46,18 @@ def refused(world: World, failure: Failure) -> JobStatus:
     return _standing(world, world.status, Phase.FAILED, failure)
 
 
-def unreadable(status: JobStatus, error: ValidationError, generation: int, now: datetime) -> JobStatus:
-    """The status of a job whose spec the API server took and the operator does not understand."""
+def unreadable(status: JobStatus, error: ValidationError, generation: int, now: datetime, *, live: bool) -> JobStatus:
+    """The status of a job whose spec the API server took and the operator does not understand.
+
+    What is `live` runs on by the spec that it began with, and its result counts once the spec is corrected.
+    """
     first, others = error.errors(include_url=False)[0], error.error_count() - 1
     place = spell(("spec", *first["loc"]))
     more = f", and {others} more" if others else ""
     failure = failure_of(StageFailure(FailureClass.SPEC_INVALID, f"{place}: {first['msg']}{more}"))
-    standing = Standing(Phase.FAILED, failure.failure.value, failure.message, generation, _second(now))
-    return _stood(status, standing, failure)
+    phase = Phase.RUNNING if live else Phase.FAILED
+    message = _message(status, phase, failure)
+    return _stood(status, Standing(phase, failure.failure.value, message, generation, _second(now)), failure)
 
 
 def outcome_of(world: World, folded: Folded) -> Outcome:

@@ -49,6 +49,38 @@ def test_status_tells_what_stands_in_the_object(user: User) -> None:
     assert as_json["settled"] is True
 
 
+@pytest.mark.parametrize(
+    ("status", "cells"),
+    [
+        (
+            {"phase": "Running", "progress": {"percent": 45, "loss": 1.25}, "message": "train running"},
+            ["Running", 45, 1.25, None, "train running"],
+        ),
+        (
+            {"phase": "Running", "message": "train: no node for its pod: 0/1 nodes are available"},
+            ["Running", None, None, None, "train: no node for its pod: 0/1 nodes are available"],
+        ),
+        (
+            {"phase": "Failed", "summary": "1/2", "message": "Q2_K failed maxScoreDrop"},
+            ["Failed", None, None, "1/2", "Q2_K failed maxScoreDrop"],
+        ),
+    ],
+)
+def test_kubectl_get_tells_it_in_one_line(user: User, status: dict[str, Any], cells: list[Any]) -> None:
+    """As the API server writes the table that kubectl shows."""
+    user.calls("submit", user.writes())
+    user.stands(**status)
+    table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    found = user.plane.client.get(user.path, headers=table).json()
+    shown = [at for at, column in enumerate(found["columnDefinitions"]) if column["priority"] == 0]
+    [row] = found["rows"]
+
+    told = {found["columnDefinitions"][at]["name"]: row["cells"][at] for at in shown}
+    age = told.pop("Age")
+    assert age.endswith("s")
+    assert told == dict(zip(("Name", "Phase", "Progress", "Loss", "Passed", "Message"), ["bot", *cells], strict=True))
+
+
 def test_without_a_name_all_jobs_are_listed(user: User) -> None:
     """Of the namespace, or of all; none is one sentence; one that has failed is not the list's failure."""
     none = user.calls("status")

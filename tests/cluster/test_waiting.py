@@ -92,13 +92,18 @@ def test_a_store_that_is_away_fails_no_job(kubelet: Kubelet, tmp_path: Path) -> 
 
 
 def test_a_spec_that_only_the_operator_refuses_says_so_and_can_be_corrected(kubelet: Kubelet, tmp_path: Path) -> None:
-    """The API server does not look at the keys of a map."""
+    """The API server does not look at the keys of a map. It has not failed as long as a pod of it runs."""
     with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
         job = a_job(kubelet, SPEC)
-        kubelet.pod_of("bot", "prepare")
+        pod = kubelet.pod_of("bot", "prepare")
+        kubelet.begin(pod)
         job.edit(stages=[{"name": "train", "nodeSelector": {"a b": "x"}}])
+        status = job.until(lambda status: "failure" in status, "the spec to be refused")
+        assert (status["phase"], status["failure"]["class"]) == ("Running", "SpecInvalid")
+        assert "waiting for what still runs to end" in status["message"]
+
+        kubelet.end_well(pod, SPEC)
         status = job.is_in("Failed")
-        assert status["failure"]["class"] == "SpecInvalid"
         assert status["failure"]["message"].startswith("spec.stages[0].nodeSelector")
 
         job.edit(stages=[{"name": "train", "nodeSelector": {"zone": "x"}}])

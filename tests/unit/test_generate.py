@@ -88,6 +88,7 @@ def test_the_crd_is_what_kubectl_users_expect() -> None:
         "Loss",
         "Passed",
         "Age",
+        "Message",
     ]
 
 

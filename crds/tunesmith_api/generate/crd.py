@@ -22,10 +22,11 @@ _COLUMNS = (
     ("Loss", "number", ".status.progress.loss", "The training loss of the running or last training.", 0),
     ("Passed", "string", ".status.summary", "How many of the files passed their gates.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "How long the job exists.", 0),
+    # Last, since it is long: what is waited for, or why it failed.
+    ("Message", "string", ".status.message", "What is happening.", 0),
     ("Stage", "string", ".status.progress.stage", "The stage that runs.", 1),
     ("Suspend", "boolean", ".spec.suspend", "Whether the job is asked to pause.", 1),
     ("Reason", "string", ".status.failure.class", "Why the job failed.", 1),
-    ("Message", "string", ".status.message", "What is happening.", 1),
 )
 
 
