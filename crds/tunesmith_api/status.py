@@ -76,6 +76,8 @@ class Progress(Recorded):
     """How many there are."""
     loss: float | None = None
     """The training loss, averaged since the last report."""
+    phase: Annotated[str | None, Field(max_length=40)] = None
+    """What the stage is at: fetching, loading, training, storing, ..."""
     seconds_left: Annotated[float | None, Field(ge=0)] = None
     """The estimated time left, in seconds."""
     time: datetime | None = None

@@ -45,14 +45,18 @@ def _by_its_node(refusal: tuple[str, str], stage: Stage) -> StageFailure:
     return StageFailure(FailureClass.UNSCHEDULABLE, f"a node refused the pod of {stage} ({reason}): {said}")
 
 
+def _killed(ended: Ended, stage: Stage) -> StageFailure:
+    """Without a limit it is the node that had no more, and the kubelet does not always say so."""
+    told = "for its memory" if ended.reason == "OOMKilled" else "by SIGKILL, most likely for its memory"
+    message = f"{stage} was killed {told}: it needed more than its limit or, without one, than its node had left"
+    more = f"spec.stages, name: {stage}, resources.requests.memory, and resources.limits.memory where it has one"
+    hint = f"Give it more: {more}; or choose a smaller length or batch."
+    return StageFailure(FailureClass.OUT_OF_MEMORY, message, hint)
+
+
 def _ended(ended: Ended, stage: Stage) -> StageFailure:
     if killed_for_memory(ended):
-        hint = (
-            f"Give it more: spec.stages, name: {stage}, resources.limits.memory; or choose a smaller length or batch."
-        )
-        return StageFailure(
-            FailureClass.OUT_OF_MEMORY, f"{stage} was killed: it needed more memory than its limit", hint
-        )
+        return _killed(ended, stage)
     known = _CLASSES.get(ended.exit_code)
     last = ended.message.strip()[-1000:] or "it said nothing"
     if known is not None:

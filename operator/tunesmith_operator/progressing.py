@@ -1,6 +1,7 @@
 """How far a job is, out of what its pods have said last; written at most once in ten seconds (contract 11)."""
 
 import math
+import re
 from datetime import datetime, timedelta
 
 from tunesmith_api.progress import ProgressReport
@@ -10,6 +11,8 @@ from tunesmith_operator.world import Heard, World
 
 # Often enough for a person who looks on; more would be writes of etcd for nobody (a trainer posts every five seconds).
 WRITE_EVERY = timedelta(seconds=10)
+# What stages call a phase; a pod could say anything.
+_PLAIN = re.compile(r"[\w .-]{1,40}", re.ASCII)
 
 
 def with_progress(world: World, status: JobStatus) -> JobStatus:
@@ -52,6 +55,7 @@ def _told(stage: StageStatus, heard: Heard, status: JobStatus, now: datetime) ->
         step=_count(report, "current_step"),
         steps=_count(report, "total_steps"),
         loss=_loss(status) if loss is None else _shown(loss),
+        phase=_phase(report),
         seconds_left=report.seconds_left,
         time=now,
     )
@@ -114,6 +118,12 @@ def _stage(stage: StageStatus) -> Stage:
 def _count(report: ProgressReport, name: str) -> int | None:
     value = _number(report, name)
     return None if value is None or value < 0 else int(value)
+
+
+def _phase(report: ProgressReport) -> str | None:
+    """A pod's own word: a plain one of a few letters, or none."""
+    said = report.metrics.get("phase", "")
+    return said if _PLAIN.fullmatch(said) else None
 
 
 def _number(report: ProgressReport, name: str) -> float | None:

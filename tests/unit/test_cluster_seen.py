@@ -156,6 +156,9 @@ def test_the_headline_says_how_far_it_is() -> None:
     assert headline(running) == (
         "bot: Running, 45 %, step 20 of 44 of train, loss 1.235, about 5m 10s of train left: train running"
     )
+    fetching = {"stage": "train", "percent": 11, "phase": "fetching 15.2 GB"}
+    at = headline(a_job(phase="Running", message="train running", progress=fetching))
+    assert at == "bot: Running, 11 %, train fetching 15.2 GB: train running"
     done = a_job(phase="Complete", summary="3/3", message="all files are published", progress=progress, finished=NOON)
     assert headline(done) == "bot: Complete, 3/3 files passed their gates: all files are published"
     assert "no operator has looked at it" in headline(a_job(observedGeneration=-1))

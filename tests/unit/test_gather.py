@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, JobReference, Kind, Stage, StageRequest, StoreLocation
 from tunesmith_trainer.gather import gather
+from tunesmith_trainer.work import moving
 
 FILES = {
     "config.json": json.dumps(CONFIG),
@@ -38,6 +39,7 @@ class Prepared:
         self.spec = JobSpec.model_validate({"datasets": [{"source": "file://rows.jsonl"}]} | spec)
         self.resolved = resolve(self.spec, access)
         self.artifacts = Artifacts(FolderStore(folder / "store"), "default")
+        self.phases: list[str] = []
 
     def gather(self, *, replace: bool = False) -> dict[Kind, Manifest | None]:
         """Carry it out; what is in the store then."""
@@ -60,8 +62,12 @@ class Prepared:
             replace=replace,
             secrets=None if self.access.secrets is None else str(self.access.secrets),
         )
-        gather(request, self.artifacts, self.folder / "scratch")
+        gather(request, self.artifacts, self.folder / "scratch", self._tell)
         return {output.kind: self.artifacts.find(output.kind, output.key) for output in wanted}
+
+    def _tell(self, fraction: float, metrics: Mapping[str, float | int | str] | None = None) -> None:
+        assert fraction == 0
+        self.phases.append(str((metrics or {})["phase"]))
 
 
 @pytest.fixture
@@ -86,6 +92,15 @@ def test_what_is_mirrored_says_what_it_is(prepared: Prepared) -> None:
     assert base.meta["name"] == base.meta["uri"] == "model"
     assert str(prepared.folder) not in base.model_dump_json() + adapter.model_dump_json()
     assert all(manifest.made["tunesmith"] and manifest.made["time"] for manifest in (base, adapter))
+    assert prepared.phases == ["fetching", "storing"] * 2
+    prepared.gather()
+    assert len(prepared.phases) == 4
+
+
+def test_what_is_on_its_way_is_told_with_its_size() -> None:
+    """From where somebody would wonder."""
+    assert moving("fetching", 15_234_000_000) == {"phase": "fetching 15.2 GB"}
+    assert moving("storing", 99_999_999) == {"phase": "storing"}
 
 
 class Meanwhile(FolderStore):

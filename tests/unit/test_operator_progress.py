@@ -72,6 +72,17 @@ def test_what_is_no_number_is_left_out(cluster: Cluster) -> None:
     assert (told.loss, told.step, told.steps) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("said", "told"), [("fetching 15.2 GB", "fetching 15.2 GB"), ("\x1b[2J", None), ("x" * 41, None)]
+)
+def test_what_a_stage_is_at_is_told_if_it_is_a_plain_word(cluster: Cluster, said: str, told: str | None) -> None:
+    """Where nothing is counted yet: a large model is fetched for many minutes."""
+    cluster.tell(job_of(cluster, "train"), 0, phase=said)
+    one_pass(cluster)
+
+    assert progress_of(cluster).phase == told
+
+
 def test_after_its_stage_the_share_and_the_loss_stay(cluster: Cluster) -> None:
     """A column of `kubectl get` shows them to the end."""
     train = job_of(cluster, "train")

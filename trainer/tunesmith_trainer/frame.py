@@ -28,7 +28,7 @@ from tunesmith_trainer.made import made_by
 from tunesmith_trainer.publication.hub import push
 from tunesmith_trainer.report_progress import ProgressPoster, no_progress
 from tunesmith_trainer.resolving import found, is_open, resolved_request
-from tunesmith_trainer.work import Outcome, Progress, StageEntry, Work
+from tunesmith_trainer.work import Outcome, Progress, StageEntry, Work, moving
 
 log = logging.getLogger(__name__)
 LOG_FILE = "stage.log"
@@ -122,14 +122,18 @@ def _run(call: Call, planned: Iterable[tuple[str, str]] = ()) -> StageResult:
             _announce(call)
         figures = there[0].meta.get("figures", {})
         return StageResult(stage=request.stage, name=_variant(request), reused=True, figures=figures)
-    if request.stage is Stage.PREPARE:
-        gather(request, call.artifacts, call.scratch)
-    manifests = {reference: call.artifacts.expect(reference.kind, reference.key) for reference in _reads(request)}
+    # Of a large model most of the time goes into what is fetched and stored.
     with _progress(request) as progress:
+        if request.stage is Stage.PREPARE:
+            gather(request, call.artifacts, call.scratch, progress)
+        manifests = {reference: call.artifacts.expect(reference.kind, reference.key) for reference in _reads(request)}
+        progress(0.0, moving("fetching", sum(each.size for manifest in manifests.values() for each in manifest.files)))
+        work = _work(call, manifests, progress)
+        progress(0.0, {"phase": "running"})
         entry: StageEntry = importlib.import_module(f"tunesmith_trainer.{request.stage.value}").run
-        outcome = entry(_work(call, manifests, progress))
-        progress(1.0)
-    _commit(call, outcome, manifests)
+        outcome = entry(work)
+        progress(1.0, moving("storing", sum(_size(made.folder) for made in outcome.outputs.values())))
+        _commit(call, outcome, manifests)
     if request.stage in (Stage.TRAIN, Stage.IMATRIX):
         _checkpoints(call).drop_all()
     if request.stage is Stage.PUBLISH:
@@ -241,6 +245,10 @@ def _commit(call: Call, outcome: Outcome, manifests: Mapping[ArtifactReference, 
             replace=call.replace,
             give=True,
         )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _variant(request: StageRequest) -> str | None:

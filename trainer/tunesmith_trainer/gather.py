@@ -13,11 +13,12 @@ from tunesmith_api.resolved import ResolvedDataset, ResolvedFile
 from tunesmith_api.spec import Dataset
 from tunesmith_api.stages import ArtifactReference, Kind, Stage, StageRequest
 from tunesmith_trainer.made import made_by
+from tunesmith_trainer.work import Progress, moving
 
 log = logging.getLogger(__name__)
 
 
-def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:
+def gather(request: StageRequest, artifacts: Artifacts, scratch: Path, progress: Progress) -> None:
     """Mirror base and adapter into the store if they are not there, and lay out ``sources/`` in scratch.
 
     Raises `SourceAbsent` if a source is no longer what the job was made for.
@@ -37,7 +38,10 @@ def gather(request: StageRequest, artifacts: Artifacts, scratch: Path) -> None:
             request.replace or artifacts.find(output.kind, output.key) is None
         ):
             folder = scratch / output.kind.value
+            size = told.resolved.model.dimensions.bytes if output.kind is Kind.BASE else 0
+            progress(0.0, moving("fetching", size))
             meta = _fetch(told, output.kind, folder, access)
+            progress(0.0, moving("storing", size))
             _mirror(request, output, artifacts, folder, meta)
     for index, (dataset, pinned) in enumerate(zip(told.datasets, told.resolved.datasets, strict=True)):
         _lay_out(dataset, pinned, scratch / "sources" / str(index), access)

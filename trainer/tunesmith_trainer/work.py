@@ -10,6 +10,9 @@ from tunesmith.llama_cpp import Tools
 from tunesmith.store import Manifest
 from tunesmith_api.stages import ArtifactReference, Kind, StageRequest
 
+# Less is fetched before anybody wonders.
+_TOLD_BYTES = 100_000_000
+
 
 class Progress(Protocol):
     """Where a stage says how far it is."""
@@ -19,6 +22,11 @@ class Progress(Protocol):
 
         A metric `phase` names what begins now; the time left is told by the pace since then.
         """
+
+
+def moving(word: str, size: int) -> dict[str, str]:
+    """The metrics that say what is on its way between store, sources and here; `size` in bytes, told from 0.1 GB on."""
+    return {"phase": f"{word} {size / 1e9:.1f} GB" if size >= _TOLD_BYTES else word}
 
 
 class Checkpoints(Protocol):

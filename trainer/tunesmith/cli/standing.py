@@ -78,6 +78,8 @@ def _said(seen: SeenJob) -> str:
 def _progress(progress: Progress) -> Iterator[str]:
     if progress.percent is not None:
         yield f"{progress.percent} %"
+    if progress.phase and progress.step is None and progress.stage is not None:
+        yield f"{progress.stage.value} {progress.phase}"
     if progress.step is not None and progress.steps:
         of = f" of {progress.stage.value}" if progress.stage is not None else ""
         yield f"step {progress.step} of {progress.steps}{of}"

@@ -165,7 +165,8 @@ def progress_detail(report: ProgressReport) -> str:
     """The metrics that a person watches: step and loss, else whatever there is."""
     metrics = dict(report.metrics)
     step, steps = metrics.pop("current_step", None), metrics.pop("total_steps", None)
-    parts = [f"step {step} of {steps}"] if step and steps else []
+    phase = metrics.pop("phase", None)
+    parts = [f"step {step} of {steps}"] if step and steps else [phase] if phase else []
     watched = [name for name in ("loss", "eval_loss", "tokens_per_second") if name in metrics]
     names = watched if parts or watched else list(metrics)[:3]
     return ", ".join(parts + [f"{name.replace('_', ' ')} {_short(metrics[name])}" for name in names])
