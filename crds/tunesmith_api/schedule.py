@@ -1,16 +1,34 @@
 """Which stages to start next, and which made an artifact: pure functions of plan and what is done."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping
-from itertools import islice
+from dataclasses import dataclass, field
 
 from tunesmith_api.plan import Plan, PlannedStage
 from tunesmith_api.stages import ArtifactReference, Kind
 
 
-def ready(plan: Plan, done: Collection[str], running: Collection[str], limit: int) -> tuple[PlannedStage, ...]:
-    """The stages to start now, in the plan's order, so that at most `limit` run at once."""
-    free = max(limit - len(running), 0)
-    return tuple(islice(startable(plan, done, running), free))
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a machine has for stages side by side: so many at once, within so many bytes; `needs` are by stage."""
+
+    at_once: int
+    memory_bytes: float = math.inf
+    needs: Mapping[str, int] = field(default_factory=dict)
+
+    def takes(self, name: str, running: Collection[str]) -> bool:
+        """Whether a stage may start beside those that run; one alone may in any case, and says itself what it lacks."""
+        together = sum(self.needs.get(each, 0) for each in (*running, name))
+        return not running or (len(running) < self.at_once and together <= self.memory_bytes)
+
+
+def ready(plan: Plan, done: Collection[str], running: Collection[str], room: Room) -> tuple[PlannedStage, ...]:
+    """The stages to start now, in the plan's order."""
+    chosen: list[PlannedStage] = []
+    for stage in startable(plan, done, running):
+        if room.takes(stage.name, [*running, *(each.name for each in chosen)]):
+            chosen.append(stage)
+    return tuple(chosen)
 
 
 def startable(plan: Plan, done: Collection[str], running: Collection[str]) -> Iterator[PlannedStage]:

@@ -133,7 +133,8 @@ class Hub(Api):
     files: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=1, max_length=32)
     ] = ("*",)
-    """Which files of the published folder, as shell patterns."""
+    """Which files of the published folder, as shell patterns; answers.jsonl, which has rows of the dataset, goes only
+    where its own name is among them."""
     secret_ref: SecretReference | None = None
     """The Secret with the key token that may write to the repository."""
 

@@ -16,7 +16,7 @@ from support.gpu import NO_GPU
 from support.manifests import manifest
 from support.tiny_sources import ROWS, write_sources
 from tunesmith.cli.app import app
-from tunesmith.cli.notes import notes_on
+from tunesmith.cli.notes import notes_on, notes_on_memory
 from tunesmith.local.job import Wanted, open_job
 from tunesmith.local.record import Record, write_record
 from tunesmith.manifest import read_manifest
@@ -24,6 +24,7 @@ from tunesmith.processor import cpu_flags, native_bf16
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.estimates import Known, estimate
 from tunesmith_api.failures import StageFailure
+from tunesmith_api.schedule import Room
 from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import Stage, StageResult
 
@@ -117,6 +118,22 @@ def test_a_training_that_is_done_lacks_no_gpu() -> None:
     assert notes_on(job, trains=False) == ()
 
 
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        pytest.param(
+            ["prepare", "train"], ("train takes about 9.0 GB of memory, and 8.0 GB are free here",), id="train"
+        ),
+        pytest.param(["prepare"], (), id="done already"),
+    ],
+)
+def test_a_model_that_is_too_large_for_this_memory_is_said_before(left: list[str], said: tuple[str, ...]) -> None:
+    """It is tried all the same: what is free may change, and estimates are rough."""
+    notes = notes_on_memory(Room(2, 8e9, {"prepare": 2_000_000_000, "train": 9_000_000_000}), left)
+
+    assert tuple(note.partition(":")[0] for note in notes) == said
+
+
 def test_what_runs_own_folder_remembers_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --output both take ./NAME: a job whose rows are pinned there is no longer free to change them."""
     monkeypatch.chdir(folder)
@@ -157,6 +174,7 @@ def test_a_person_reads_three_tables(folder: Path) -> None:
     assert "training.maxSteps manifest 3" in lines
     assert "field below spec from value" in lines
     assert any(line.startswith("size of Q4_K_M ") for line in lines[lines.index("Estimates") :])
+    assert any(re.fullmatch(r"memory \d+\.\d GB, for \S+", line) for line in lines)
     assert lines[-1] == f"Rows were not looked at: tunesmith validate {folder}/job.yaml"
 
 

@@ -26,12 +26,13 @@ ADAPTER = "adapter/adapter_config.json"
 FILES = {"a-Q8_0.gguf": os.urandom(100_000), "README.md": b"a card", "report.json": b"{}", ADAPTER: b"{}"}
 EVERYTHING = Hub(repo="org/result").files
 # What deliver and the runner keep beside them.
+ROWS = {"answers.jsonl": b'{"prompt": "of the owner"}\n'}
 OURS = {".tunesmith/verified.jsonl": b"[]", ".tunesmith/status.json": b"{}"}
 
 
 def pushed(tmp_path: Path, endpoint: str, token: str, *, files: tuple[str, ...] = EVERYTHING, xet: bool = False) -> str:
     """Push a folder in a process of its own whose hub is at `endpoint`; what it prints."""
-    for name, data in {**FILES, **OURS}.items():
+    for name, data in {**FILES, **ROWS, **OURS}.items():
         (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "folder" / name).write_bytes(data)
     (tmp_path / "secrets" / "hub").mkdir(parents=True)
@@ -55,6 +56,7 @@ def pushed(tmp_path: Path, endpoint: str, token: str, *, files: tuple[str, ...] 
     [
         pytest.param(True, EVERYTHING, set(FILES), id="everything, through Xet as users have it"),
         pytest.param(False, ("*.gguf", "adapter/", ".tunesmith/*"), {"a-Q8_0.gguf", ADAPTER}, id="some, through LFS"),
+        pytest.param(False, ("*.md", "answers.jsonl"), {"README.md", *ROWS}, id="rows only where they are named"),
     ],
 )
 def test_the_wanted_files_arrive_in_one_commit(
@@ -68,7 +70,7 @@ def test_the_wanted_files_arrive_in_one_commit(
 
     assert "/org/result/commit/" in said
     assert repository.private
-    assert content == {name: FILES[name] for name in expected}
+    assert content == {name: (FILES | ROWS)[name] for name in expected}
     assert [path for _, path in hub.requests if "/commit/" in path] == ["/api/models/org/result/commit/main"]
     assert any("/xorbs/" in path for _, path in hub.requests) == xet
 

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import a_plan, a_spec
-from tunesmith_api.schedule import maker, ready
+from tunesmith_api.schedule import Room, maker, ready
 from tunesmith_api.stages import ArtifactReference, Kind
 
 PLAN = a_plan(a_spec())
 
 
 def started(done: set[str], running: set[str], limit: int = 9) -> list[str]:
-    return [stage.name for stage in ready(PLAN, done, running, limit)]
+    return [stage.name for stage in ready(PLAN, done, running, Room(limit))]
 
 
 def test_a_new_job_starts_with_prepare() -> None:
@@ -26,6 +26,19 @@ def test_after_convert_all_measuring_starts_side_by_side() -> None:
     assert started(done, set()) == ["imatrix", "baseline", "evaluate"]
     assert started(done, set(), limit=2) == ["imatrix", "baseline"]
     assert started(done, {"imatrix", "baseline"}, limit=2) == []
+
+
+def test_what_does_not_fit_into_memory_together_runs_one_after_the_other() -> None:
+    """Two would read the model from disk again and again; what is small runs beside, and alone anything is tried."""
+    done, needs = {"prepare", "train", "convert"}, {"imatrix": 7, "baseline": 7, "evaluate": 3}
+
+    def beside(memory: float, *running: str) -> list[str]:
+        return [stage.name for stage in ready(PLAN, done, running, Room(2, memory, needs))]
+
+    assert beside(14) == ["imatrix", "baseline"]
+    assert beside(13) == ["imatrix", "evaluate"]
+    assert beside(9, "imatrix") == []
+    assert beside(1) == ["imatrix"]
 
 
 def test_a_type_that_needs_no_importance_matrix_does_not_wait_for_one() -> None:
@@ -48,7 +61,7 @@ def test_every_order_of_endings_runs_every_stage_once(limit: int, random: "st.Ra
     done: list[str] = []
     running: list[str] = []
     while True:
-        running += [stage.name for stage in ready(PLAN, done, running, limit)]
+        running += [stage.name for stage in ready(PLAN, done, running, Room(limit))]
         assert len(running) <= limit
         if not running:
             break

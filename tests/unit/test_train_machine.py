@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.cores import cpu_quota, usable_cores
+from tunesmith.memory import available_memory, memory_limit
 from tunesmith.processor import cpu_flags, native_bf16
 from tunesmith_api.execution import TrainExecution
 from tunesmith_api.failures import StageFailure
@@ -15,7 +16,7 @@ from tunesmith_trainer.engines.arguments import optimizer
 from tunesmith_trainer.engines.batching import Batching, Limits, ModelShape, batching, row_bytes
 from tunesmith_trainer.engines.device import find_device, shortfall, wants_gpu
 from tunesmith_trainer.engines.environment import environment
-from tunesmith_trainer.engines.host import available_memory, memory_limit, threads
+from tunesmith_trainer.engines.host import threads
 from tunesmith_trainer.engines.precision import Device, Precision, attention, precision
 
 SMALL = ModelShape(hidden=576, layers=30, heads=9, vocabulary=49152)

@@ -148,7 +148,7 @@ def _figures(work: Work, kind: Kind) -> dict[str, Any]:
 def _dataset(work: Work) -> dict[str, Any]:
     """The dataset's figures and report, and digests of the texts whose perplexities compare with no other text's (P67).
 
-    Without its examples, since rows are not published with the files.
+    Without its examples, since a report is for all to read: of the dataset's rows only the answers have some.
     """
     report: dict[str, Any] = json.loads((work.inputs[Kind.DATASET] / DATASET_REPORT).read_text(encoding="utf-8"))
     report.pop("examples", None)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tunesmith.gpu import has_gpu
 from tunesmith_api.resolved import ResolvedModel
+from tunesmith_api.schedule import Room
 from tunesmith_api.spec import FineTuneJob, Method
 
 # What only means something where several jobs share machines, and objects live on after a run.
@@ -21,6 +22,21 @@ def notes_on_model(job: FineTuneJob, model: ResolvedModel) -> tuple[str, ...]:
     if "max_sequence_length" not in job.spec.training.model_fields_set or asked <= reads:
         return ()
     return (f"spec.training.maxSequenceLength is {asked}, but the model reads {reads} tokens, which is what is used.",)
+
+
+def hungriest_of(room: Room, left: Sequence[str]) -> str | None:
+    """The stage that takes most memory of those that are left."""
+    return max(left, key=lambda name: room.needs.get(name, 0), default=None)
+
+
+def notes_on_memory(room: Room, left: Sequence[str]) -> tuple[str, ...]:
+    """A sentence where a stage takes more memory than there is."""
+    name = hungriest_of(room, left)
+    if name is None or room.needs[name] <= room.memory_bytes:
+        return ()
+    has = f"{room.memory_bytes / 1e9:.1f} GB are free here"
+    what = f"{name} takes about {room.needs[name] / 1e9:.1f} GB of memory, and {has}"
+    return (f"{what}: it may be slow, or be ended as OutOfMemory. A smaller model or length needs less.",)
 
 
 def notes_on_drift(drifted: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.cli.notes import notes_on, notes_on_drift
+from tunesmith.cli.notes import hungriest_of, notes_on, notes_on_drift, notes_on_memory
 from tunesmith.cli.options import Manifest, Namespace, StoreUri, given_path
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import duration
@@ -66,7 +66,11 @@ def plan(
     known = Known(rows=_rows_here(resolved, text.folder), left=left, bf16=native_bf16(cpu_flags()))
     expected = estimate(resolved, values, types, known)
     settings = settings_table(local.written, local.job.spec, resolved)
-    notes = (*notes_on(local.job, trains=Stage.TRAIN in left), *notes_on_drift(local.drifted))
+    notes = (
+        *notes_on(local.job, trains=Stage.TRAIN in left),
+        *notes_on_drift(local.drifted),
+        *notes_on_memory(local.site.room, left),
+    )
     if as_json:
         told = _document(local, settings, expected, there) | {"notes": notes}
         sys.stdout.write(json.dumps(told, indent=1) + "\n")
@@ -136,6 +140,8 @@ def _estimates(local: LocalJob, expected: Estimate, there: dict[str, bool]) -> T
     for name, size in expected.file_bytes.items():
         table.add_row(f"size of {name}", f"{megabytes(size)} MB")
     table.add_row("disk, store and scratch, in all", f"{expected.disk_bytes / 1e9:.1f} GB")
+    if hungriest := hungriest_of(local.site.room, [name for name, found in there.items() if not found]):
+        table.add_row("memory", f"{local.site.room.needs[hungriest] / 1e9:.1f} GB, for {hungriest}")
     table.add_row("left to download", f"{expected.download_bytes / 1e9:.2f} GB")
     table.add_row("tokens to train on", f"{expected.train_tokens:,}")
     cores = usable_cores()
@@ -159,6 +165,7 @@ def _document(
             "fileBytes": expected.file_bytes,
             "diskBytes": expected.disk_bytes,
             "downloadBytes": expected.download_bytes,
+            "memoryBytes": max((local.site.room.needs[name] for name, found in there.items() if not found), default=0),
             "trainTokens": expected.train_tokens,
             "coreSeconds": expected.seconds,
         },

@@ -15,6 +15,7 @@ from tunesmith.local.places import refuse_store, refuse_unwritable
 from tunesmith.local.record import Record, read_record, write_record
 from tunesmith.local.runner import Site, stages_at_once
 from tunesmith.manifest import ManifestText, load_manifest
+from tunesmith.memory import available_memory
 from tunesmith.published_names import OWN_FOLDER
 from tunesmith.resolve import Access, resolve
 from tunesmith.resolve.drift import drifted
@@ -25,9 +26,10 @@ from tunesmith.store.runs import new_run, refresh_run
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.execution import Reach, location_of, prepare_execution, train_execution
 from tunesmith_api.failures import FailureClass, StageFailure
-from tunesmith_api.needs import space_of
+from tunesmith_api.needs import memory_bytes, space_of
 from tunesmith_api.plan import Plan, PlannedStage, make_plan
 from tunesmith_api.resolved import Resolved
+from tunesmith_api.schedule import Room
 from tunesmith_api.spec import FineTuneJob
 from tunesmith_api.stages import JobReference, Stage, StoreLocation
 
@@ -86,10 +88,23 @@ def open_job(wanted: Wanted) -> LocalJob:
         location=location,
         artifacts=artifacts,
         secrets=access.secrets,
-        at_once=stages_at_once(),
+        room=_room(job, plan, resolved),
         execution=lambda stage: execution_of(stage, job, record, access),
     )
     return LocalJob(job, written, record, plan, site, changed)
+
+
+def _room(job: FineTuneJob, plan: Plan, resolved: Resolved) -> Room:
+    """Two stages of a model that hardly fits into memory would both read it from disk again and again."""
+    values = resolve_settings(job.metadata.name, job.spec, resolved)
+    gpu = _uses_gpu(job)
+    needs = {stage.name: memory_bytes(stage, resolved, values, gpu=gpu) for stage in plan.stages}
+    return Room(stages_at_once(), available_memory(), needs)
+
+
+def _uses_gpu(job: FineTuneJob) -> bool:
+    """On one machine a GPU is used if there is one; asking for it in the manifest makes it a condition."""
+    return job.spec.training.gpu is not None or has_gpu()
 
 
 def store_location(job: FineTuneJob, wanted: Wanted) -> StoreLocation:
@@ -128,8 +143,7 @@ def execution_of(stage: PlannedStage, job: FineTuneJob, record: Record, access: 
         reach = Reach(str(access.base), *s3)
         return prepare_execution(job.metadata.name, spec, record.resolved, reach).to_json_dict()
     if stage.stage is Stage.TRAIN:
-        # On one machine a GPU is used if there is one; asking for it in the manifest makes it a condition.
-        return train_execution(spec.training, use_gpu=spec.training.gpu is not None or has_gpu()).to_json_dict()
+        return train_execution(spec.training, use_gpu=_uses_gpu(job)).to_json_dict()
     return {}
 
 

@@ -19,7 +19,7 @@ from tunesmith.store import Artifacts
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.plan import Plan, PlannedStage
 from tunesmith_api.progress import ProgressReport
-from tunesmith_api.schedule import maker, ready
+from tunesmith_api.schedule import Room, maker, ready
 from tunesmith_api.stages import (
     Failure,
     JobReference,
@@ -48,7 +48,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a job runs: output folder, scratch, store, how many stages at once, and the environment of the stages."""
+    """Where a job runs: output folder, scratch, store, room for stages, and what they find in their environment."""
 
     job: JobReference
     output: Path
@@ -56,7 +56,7 @@ class Site:
     location: StoreLocation
     artifacts: Artifacts
     secrets: Path | None
-    at_once: int
+    room: Room
     execution: Callable[[PlannedStage], dict[str, Any]]
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -127,7 +127,7 @@ class Run:
     def _begin_what_is_ready(self) -> bool:
         """Start as many stages as may run; true if one was found done, so that others may be ready now."""
         done = len(self.record.stages)
-        for stage in ready(self.plan, self.record.stages.keys(), self._running.keys(), self.site.at_once):
+        for stage in ready(self.plan, self.record.stages.keys(), self._running.keys(), self.site.room):
             self._begin(stage)
         return len(self.record.stages) > done
 

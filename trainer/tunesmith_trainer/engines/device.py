@@ -4,11 +4,11 @@ import logging
 import subprocess
 import sys
 
+from tunesmith.memory import available_memory
 from tunesmith.processor import cpu_flags, native_bf16
 from tunesmith_api.execution import TrainExecution
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.training import GPU_SHOWN_SHARE
-from tunesmith_trainer.engines.host import available_memory
 from tunesmith_trainer.engines.precision import Device
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import fnmatch
 import logging
 from pathlib import Path
 
-from tunesmith.published_names import OWN_FOLDER
+from tunesmith.published_names import ANSWERS, OWN_FOLDER
 from tunesmith.resolve.hub import told
 from tunesmith.secrets import HUB_TOKEN, secret_key
 from tunesmith.store.folders import files_below
@@ -48,12 +48,16 @@ def push(folder: Path, hub: HubSettings, secrets: Path | None) -> str:
 
 
 def _wanted(folder: Path, hub: HubSettings) -> list[str]:
-    """The files of a published folder that match the manifest's patterns, without what we keep there for ourselves."""
+    """The files of a published folder that match the manifest's patterns, without what we keep there for ourselves.
+
+    The answers hold rows of the dataset, which may be nobody else's to read: only their own name means them.
+    """
     paths = (path.relative_to(folder) for path in files_below(folder))
     names = (path.as_posix() for path in paths if path.parts[0] != OWN_FOLDER)
     # A folder is named by a '/' at its end, as for the hub's own library.
     patterns = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in hub.files]
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    wanted = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    return [name for name in wanted if name != ANSWERS or ANSWERS in patterns]
 
 
 def _refused(repo: str, error: ValueError) -> StageFailure:
