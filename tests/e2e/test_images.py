@@ -19,6 +19,12 @@ IMPORTS = {
     "trainer": "import torch, transformers, peft, trl, tunesmith_trainer.train",
 }
 BEGINS = "import pathlib, tempfile; pathlib.Path.home().stat(); tempfile.mkdtemp(); {}"
+VARIANTS = """
+import pathlib, sys
+found = {path.name for path in pathlib.Path("/opt/llama.cpp").rglob("libggml-cpu-*.so")}
+wanted = {f"libggml-cpu-{kind}.so" for kind in ("x64", "sse42", "haswell", "skylakex", "sapphirerapids")}
+sys.exit(1 if wanted - found else 0)
+"""
 TORCH = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
 
 
@@ -52,6 +58,19 @@ def test_any_user_may_run_it(cluster: Layout, namespace: str, name: str) -> None
 def test_torch_is_in_the_trainer_alone(cluster: Layout, namespace: str, name: str, code: int) -> None:
     """It is nine tenths of that image."""
     assert run_pod(cluster, namespace, name, f"torch-{name}", TORCH)["exitCode"] == code
+
+
+def test_one_build_of_llama_cpp_serves_all_processors(cluster: Layout, namespace: str) -> None:
+    """A library for each generation; which one is loaded is chosen where it runs."""
+    assert run_pod(cluster, namespace, "gguf", "variants", VARIANTS)["exitCode"] == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_own_code_is_the_last_layer_and_a_small_one(cluster: Layout, name: str) -> None:
+    """A change of it is pulled in a moment."""
+    del cluster  # its registry
+    layers = of_the_registry(name, f"manifests/{reference(name).rpartition(':')[2]}")["layers"]
+    assert layers[-1]["size"] < 2_000_000
 
 
 @pytest.mark.slow

@@ -2,15 +2,17 @@
 
 import io
 import json
+import re
 
 import pytest
 
 from support.real_cluster.asking import kubectl, node
-from support.real_cluster.installed import BUCKET, SECRET, minio, without_operator
-from support.real_cluster.jobs import LONG, STEPS, RealJob, stage_of
+from support.real_cluster.installed import BUCKET, NAMESPACE, SECRET, minio, without_operator
+from support.real_cluster.jobs import LONG, SECONDS, STEPS, RealJob, stage_of
 from support.real_cluster.layout import Layout, Origin
 from support.real_cluster.lifecycle import GPU
 from support.real_cluster.pods import occupied
+from support.servers import SECRET_KEY
 from support.waiting import wait_until
 
 # What the garbage collector, the Job controller and the kubelet need beside a pod's own grace, on slow cores (seconds).
@@ -18,8 +20,8 @@ LATER = 30.0
 
 
 def test_suspended_drained_and_killed_in_the_middle_it_ends_as_if_nothing_had_been(small: RealJob) -> None:
-    """A suspension saves at the running step; a pod that is evicted or deleted loses at most what was since the last
-    checkpoint; none of them counts as a retry."""
+    """A suspension saves at the running step; a pod that is evicted, or taken without its grace, loses at most what was
+    since the last checkpoint; none of them counts as a retry."""
     job = small.another("long", training=LONG | {"seed": 11}, backoffLimit=0)
     reached = job.trained(3)["progress"]["step"]
     job.edit(suspend=True)
@@ -28,17 +30,32 @@ def test_suspended_drained_and_killed_in_the_middle_it_ends_as_if_nothing_had_be
     assert job.pods("train") == []
 
     job.edit(suspend=False)
+    assert goes_on_from(job) >= reached - 1
     reached = job.trained(status["checkpoint"]["step"] + 3)["progress"]["step"]
     drain(job)
-    reached = job.trained(reached)["progress"]["step"]
+    assert goes_on_from(job) >= reached - LONG["saveEvery"]
+    reached = job.trained(reached + 3)["progress"]["step"]
     [pod] = job.pods("train")
-    job.kubectl("delete", "pod", pod, "--wait=false")
+    job.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    assert goes_on_from(job) >= reached - LONG["saveEvery"]
     status = job.ended()
 
     figures = stage_of(status, "train")["result"]["figures"]
     assert figures["steps"] == STEPS
     assert figures["resumedFrom"] >= reached - LONG["saveEvery"]
     assert "turn" not in stage_of(status, "train")
+
+
+def goes_on_from(job: RealJob) -> int:
+    """The step from which the pod of the training goes on that there is now."""
+    found: list[str] = []
+
+    def told() -> bool:
+        found[:] = re.findall(r"going on from step (\d+)", job.logs("train"))
+        return bool(found)
+
+    wait_until(told, "the training to go on", SECONDS, every=0.5)
+    return int(found[-1])
 
 
 def drain(job: RealJob) -> None:
@@ -100,19 +117,44 @@ def test_what_no_node_has_is_waited_for_and_told(small: RealJob) -> None:
     job.kubectl("delete", "ftj/greedy")
 
 
+def an_l4(cluster: Layout) -> None:
+    """The node is labelled as GPU feature discovery labels one with an L4."""
+    kubectl(cluster, "label", "node", str(node(cluster)), "nvidia.com/gpu.memory=23034", "--overwrite")
+
+
 @pytest.mark.slow
 def test_a_gpu_that_another_pod_holds_is_waited_for_and_then_taken(small: RealJob) -> None:
     """By the scheduler, on a node whose label says what an L4 shows of its 24 GB; torch then finds none in it."""
     if small.cluster.origin is not Origin.BUILT:
         pytest.skip("what this cluster's nodes have is not ours to say")
-    kubectl(small.cluster, "label", "node", str(node(small.cluster)), "nvidia.com/gpu.memory=23034", "--overwrite")
+    an_l4(small.cluster)
     with occupied(small.cluster, small.namespace, GPU):
         job = small.another("queued", training=LONG | {"seed": 15, "gpu": {"memory": "24Gi"}}, backoffLimit=0)
         job.until(lambda status: f"Insufficient {GPU}" in status["message"], "the job to wait for the GPU")
-    failure = job.ended("Failed")["failure"]
+    status = job.ended("Failed")
 
-    assert (failure["class"], failure["stage"]) == ("Unschedulable", "train")
-    assert "torch finds none" in failure["message"]
+    assert (status["failure"]["class"], status["failure"]["stage"]) == ("Unschedulable", "train")
+    assert "torch finds none" in status["failure"]["message"]
+    assert 0 < status["gpuSeconds"] < status["cpuSeconds"] + SECONDS
+
+
+@pytest.mark.slow
+def test_of_two_that_wait_for_a_gpu_the_more_urgent_one_is_first(small: RealJob) -> None:
+    """By the scheduler, though it has come later."""
+    if small.cluster.origin is not Origin.BUILT:
+        pytest.skip("what this cluster's nodes have is not ours to say")
+    an_l4(small.cluster)
+    with occupied(small.cluster, small.namespace, GPU):
+        both = []
+        for name, priority, seed in (("patient", 0, 18), ("urgent", 5, 19)):
+            job = small.another(
+                name, training=LONG | {"seed": seed, "gpu": {"memory": "16Gi"}}, priority=priority, backoffLimit=0
+            )
+            job.until(lambda status: f"Insufficient {GPU}" in status["message"], "the job to wait for the GPU")
+            both.append(job)
+    patient, urgent = (stage_of(job.ended("Failed"), "train") for job in both)
+
+    assert urgent["started"] < patient["started"]
 
 
 @pytest.mark.slow
@@ -178,3 +220,23 @@ def test_no_pod_has_a_token_for_the_api_server(cluster: Layout, small: RealJob) 
         ]
         assert tokens == ["tunesmith.dev/progress"]
         assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_no_secret_is_told_anywhere(cluster: Layout, small: RealJob) -> None:
+    """Of all that the jobs of this folder have left: objects, events, logs of pods and of the store, the operator's."""
+    objects = small.kubectl("get", "ftj,jobs,pods,events,configmaps", "--output=yaml")
+    pods = small.kubectl("get", "pods", "--selector=tunesmith.dev/job", "--output=name").split()
+    logs = [small.kubectl("logs", pod, "--tail=-1", "--ignore-errors") for pod in pods]
+    operator = kubectl(cluster, "--namespace", NAMESPACE, "logs", "deployment/tunesmith", "--tail=-1")
+    client = minio().client()
+    stored = [
+        client.get_object(BUCKET, str(each.object_name)).data.decode(errors="replace")
+        for each in client.list_objects(BUCKET, prefix=f"{small.namespace}/logs/", recursive=True)
+    ]
+
+    assert "prepare" in objects
+    assert operator
+    assert any(logs)
+    assert any(stored)
+    for text in (objects, *logs, operator, *stored):
+        assert SECRET_KEY not in text

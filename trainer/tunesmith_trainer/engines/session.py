@@ -41,6 +41,8 @@ def train(job: TrainingJob, engine: Engine, work: Work) -> Trained:
     folders = CheckpointFolders(job.scratch)
     folders.log.unlink(missing_ok=True)
     resumed = newest(work.checkpoints, folders) if work.checkpoints else None
+    if resumed is not None:
+        log.info("going on from step %d of %d", resumed[0], job.total_steps)
     loaded = engine.load(job)
     if job.packing and not packing_is_exact(job, loaded.model):
         log.warning("rows in one sequence would see each other here: training without packing")
