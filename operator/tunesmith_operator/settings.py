@@ -41,7 +41,7 @@ class Network(Api):
     http_proxy: str | None = None
     """The proxy for http addresses."""
     no_proxy: str | None = None
-    """Hosts that are reached without it."""
+    """Hosts that are reached without it; the store's is one where it is inside the cluster."""
     hub_endpoint: str | None = None
     """A mirror of the model hub (HF_ENDPOINT)."""
     ca_config_map: ObjectName | None = None

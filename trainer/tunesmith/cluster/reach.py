@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith.cluster.problem import ClusterProblem, wrong
 from tunesmith.cluster.seen import SeenJob
+from tunesmith.proxies import PROXY_HINT
 from tunesmith.resolve.uri import Scheme
 from tunesmith.secrets import secrets_root
 from tunesmith.store import Artifacts, open_store
@@ -79,6 +80,8 @@ def told_of_reach(endpoint: str | None) -> Iterator[None]:
         if error.failure is not FailureClass.STORE_UNAVAILABLE or endpoint is not None:
             raise
         hint = "If only pods reach it, forward a port (kubectl port-forward) and name it: --store-endpoint URL."
+        if error.hint == PROXY_HINT:
+            hint = f"{PROXY_HINT} {hint}"
         raise StageFailure(error.failure, error.message, hint) from error
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tunesmith.proxies import PROXY_HINT
 from tunesmith.resolve.failures import absent
 from tunesmith.resolve.uri import Source
 from tunesmith.store import NotFoundInStoreError, open_store
@@ -71,4 +72,6 @@ def _told_of(source: Source) -> Iterator[None]:
         # The S3 SDK's error below: a bucket that the service does not know is a wrong address, not an absent service.
         if getattr(error.__cause__, "code", None) == "NoSuchBucket":
             raise absent(f"{source.uri}: {message}", "Check the bucket's name.") from error
-        raise StageFailure(failure, f"{source.uri}: {message}", _HINTS.get(failure, error.hint)) from error
+        # A proxy is the same for both.
+        hint = error.hint if error.hint == PROXY_HINT else _HINTS.get(failure, error.hint)
+        raise StageFailure(failure, f"{source.uri}: {message}", hint) from error

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import certifi
-import urllib3
 from minio import Minio
 from minio.commonconfig import ComposeSource
 from minio.credentials.providers import Provider
@@ -18,6 +16,7 @@ from minio.error import S3Error
 from minio.helpers import check_bucket_name
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
+from tunesmith.proxies import proxy_to
 from tunesmith.store.local_files import appearing, disk_full_is_classified
 from tunesmith.store.protocol import (
     CHUNK_BYTES,
@@ -29,6 +28,7 @@ from tunesmith.store.protocol import (
 )
 from tunesmith.store.s3_access import S3Address, ca_file, s3_address, s3_credentials
 from tunesmith.store.s3_errors import CONFLICTS, S3_ERRORS, UNSUPPORTED, s3_failure
+from tunesmith.store.s3_transport import connections
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import StoreLocation
 
@@ -38,18 +38,6 @@ _PART_BYTES = 8 << 20
 _MOST_PARTS = 10_000
 _PARTS_AT_ONCE = 3
 
-# Three attempts to connect of 5 s and the pauses between them: an absent service is reported within 20 s.
-_CONNECT_SECONDS = 5.0
-_CONNECT_RETRIES = 2
-# Completing a large multipart upload may keep a service busy this long before it answers.
-_READ_SECONDS = 60.0
-_READ_RETRIES = 2
-# A service that answers 500 to 504 is asked again after 0, 1, 2 and 4 s (urllib3 pauses from the second time on): 7 s,
-# where the SDK's own five times take 6 s.
-_RETRIES = 4
-_BACKOFF = 0.5
-# More than are ever in use: 4 files (folders.py) of 3 parts make 12. urllib3 closes what comes back beyond its number.
-_CONNECTIONS = 32
 # Broken connections after which a download goes on from where it was.
 _RESUMES = 3
 
@@ -63,12 +51,14 @@ class S3Store:
         self._bucket = address.bucket
         self._prefix = address.prefix
         self.uri = f"s3://{address.bucket}/{address.prefix}".rstrip("/") + f" at {address.host}"
+        proxy = proxy_to(address.url)
+        self._proxy = None if proxy is None else proxy.host
         self._client = Minio(
             address.host,
             secure=address.secure,
             region=address.region,
             credentials=credentials,
-            http_client=_transport(authority),
+            http_client=connections(authority, proxy),
         )
 
     def put_file(self, source: Path, name: str, *, give: bool = False) -> FileEntry:  # noqa: ARG002  # nothing to link
@@ -205,7 +195,7 @@ class S3Store:
         try:
             yield
         except S3_ERRORS as error:
-            raise s3_failure(error, action, self.uri) from error
+            raise s3_failure(error, action, self.uri, self._proxy) from error
 
 
 class _HashingReader:
@@ -249,25 +239,6 @@ def _spec_is_blamed(uri: str) -> Iterator[None]:
             "A bucket's name is 3 to 63 small letters, digits, '.' and '-', with a letter or digit at both ends; a "
             "service other than Amazon's is named by its endpoint.",
         ) from error
-
-
-def _transport(authority: Path | None) -> urllib3.PoolManager:
-    return urllib3.PoolManager(
-        maxsize=_CONNECTIONS,
-        timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=str(authority) if authority else os.environ.get("SSL_CERT_FILE") or certifi.where(),
-        # The last answer is returned rather than replaced by "too many errors": its code says more.
-        retries=urllib3.Retry(
-            total=_RETRIES,
-            connect=_CONNECT_RETRIES,
-            read=_READ_RETRIES,
-            other=0,  # a certificate that is not trusted will not be a second later
-            backoff_factor=_BACKOFF,
-            status_forcelist=[500, 502, 503, 504],
-            raise_on_status=False,
-        ),
-    )
 
 
 def _part_bytes(size: int) -> int:

@@ -42,6 +42,11 @@ class S3Address:
     bucket: str
     prefix: str
 
+    @property
+    def url(self) -> str:
+        """The service itself."""
+        return f"{'https' if self.secure else 'http'}://{self.host}"
+
 
 def s3_address(location: StoreLocation, environment: Mapping[str, str]) -> S3Address:
     """The address of an ``s3://bucket/prefix`` location (`SpecInvalid` if it is none).

@@ -1,8 +1,12 @@
 """What an S3 service or the way to it says went wrong goes in; a classified failure without secrets comes out."""
 
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
-from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
+from http import HTTPStatus
+from typing import Any
 
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3.exceptions import HTTPError, MaxRetryError, ProxyError, SSLError
+
+from tunesmith.proxies import PROXY_HINT
 from tunesmith.store.protocol import NotFoundInStoreError
 from tunesmith_api.failures import FailureClass, StageFailure
 
@@ -18,47 +22,73 @@ _DENIED = {
     "SignatureDoesNotMatch",
 }
 _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientCapacity"}
-_STATUS_DENIED = {401, 403}
-_STATUS_FULL = 507  # "Insufficient Storage", RFC 4918
+_STATUS_DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict"}
 UNSUPPORTED = {"NotImplemented", "MethodNotAllowed"}
 
 S3_ERRORS = (MinioException, HTTPError, ConnectionError)
 
 
-def s3_failure(error: Exception, action: str, uri: str) -> Exception:
-    """The failure to raise for an error of the S3 SDK or of the transport below it."""
+def s3_failure(error: Exception, action: str, uri: str, proxy: str | None = None) -> Exception:
+    """The failure to raise for an error of the S3 SDK or of the transport below it; `proxy` is the one between."""
+    where = f"{uri} through the proxy {proxy}" if proxy else uri
+    hint = PROXY_HINT if proxy else None
     if isinstance(error, MinioException):
-        code, status = _code(error), _status(error)
-        return _answered(code, status, action, uri)
+        if _status(error) == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            return _unknown_to_proxy(action, where)
+        return _answered(error, action, where, hint)
     reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
+    if isinstance(error, MaxRetryError) and isinstance(reason, ProxyError):
+        # Its own word for which: a role's credentials may come through a proxy where the service needs none.
+        between: Any = error.pool
+        return _stopped_at_proxy(reason.original_error, action, f"{uri} through the proxy {between.proxy.netloc}")
     if isinstance(reason, SSLError):
         return StageFailure(
             FailureClass.STORE_UNAVAILABLE,
-            f"cannot {action}: the TLS certificate of {uri} is not trusted",
+            f"cannot {action}: the TLS certificate of {where} is not trusted",
             "Put the certificate of its authority as 'ca.crt' into the Secret of spec.store.caSecretRef.",
         )
-    return StageFailure(FailureClass.STORE_UNAVAILABLE, f"cannot {action}: {uri} does not answer ({_kind(reason)})")
+    message = f"cannot {action}: {where} does not answer ({_kind(reason)})"
+    return StageFailure(FailureClass.STORE_UNAVAILABLE, message, hint)
 
 
-def _answered(code: str, status: int | None, action: str, uri: str) -> Exception:
+def _answered(error: MinioException, action: str, where: str, hint: str | None) -> Exception:
+    code, status = _code(error), _status(error)
     if code in _ABSENT:
-        return NotFoundInStoreError(f"{action} in {uri}: no such object")
+        return NotFoundInStoreError(f"{action} in {where}: no such object")
     if code == "NoSuchBucket":
         return StageFailure(
             FailureClass.STORE_UNAVAILABLE,
-            f"cannot {action}: the bucket of {uri} does not exist",
+            f"cannot {action}: the bucket of {where} does not exist",
             "Create the bucket, or correct spec.store.uri.",
         )
     if code == "RequestTimeTooSkewed":
         return StageFailure(
-            FailureClass.ACCESS_DENIED, f"cannot {action}: {uri} sees another time", "Set this machine's clock."
+            FailureClass.ACCESS_DENIED, f"cannot {action}: {where} sees another time", "Set this machine's clock."
         )
-    if code in _FULL or status == _STATUS_FULL:
-        return StageFailure(FailureClass.STORE_FULL, f"cannot {action}: {uri} is full ({code})")
+    if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE:
+        return StageFailure(FailureClass.STORE_FULL, f"cannot {action}: {where} is full ({code})")
     if code in _DENIED or status in _STATUS_DENIED:
-        return StageFailure(FailureClass.ACCESS_DENIED, f"not allowed to {action}: {uri} answers {code}")
-    return StageFailure(FailureClass.STORE_UNAVAILABLE, f"cannot {action}: {uri} answers {code}")
+        return StageFailure(FailureClass.ACCESS_DENIED, f"not allowed to {action}: {where} answers {code}")
+    return StageFailure(FailureClass.STORE_UNAVAILABLE, f"cannot {action}: {where} answers {code}", hint)
+
+
+def _stopped_at_proxy(error: Exception, action: str, where: str) -> StageFailure:
+    """The proxy is away, or answers CONNECT with something else than a tunnel: http.client has only words for that."""
+    _, refused, answer = str(error).partition("Tunnel connection failed: ")
+    if answer.startswith(str(int(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED))):
+        return _unknown_to_proxy(action, where)
+    why = f"it answers {answer}" if refused else f"it does not answer ({_kind(error)})"
+    return StageFailure(FailureClass.STORE_UNAVAILABLE, f"cannot {action}: no way to {where}: {why}", PROXY_HINT)
+
+
+def _unknown_to_proxy(action: str, where: str) -> StageFailure:
+    hint = (
+        "Put name and password into the proxy's address, http://name:password@host:port, with what is neither letter "
+        "nor digit written as %XX."
+    )
+    message = f"cannot {action}: no way to {where}: it wants another name and password"
+    return StageFailure(FailureClass.ACCESS_DENIED, message, hint)
 
 
 def _code(error: MinioException) -> str:
