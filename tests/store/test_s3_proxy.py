@@ -237,6 +237,22 @@ def test_a_store_from_a_laptop(minio: S3Server, tmp_path: Path, monkeypatch: pyt
     assert ["NO_PROXY" in failed.value.hint, "port-forward" in failed.value.hint] == [True, True]
 
 
+def test_credentials_of_a_role(tmp_path: Path, minio: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Amazon's token service is asked through the proxy, also where the store needs none."""
+    (tmp_path / "identity").write_text("token")
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MINIO_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "identity"))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{(away := closed_port())}")
+    location = s3_place(minio, tmp_path).location.model_copy(update={"secret": None})
+
+    failure = failure_of(open_store(location, tmp_path))
+
+    assert failure.failure is FailureClass.STORE_UNAVAILABLE
+    assert f"through the proxy {away}" in failure.message
+
+
 def test_a_proxy_of_another_kind(minio: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the S3 client cannot use is said before anything is sent, without the address and its password."""
     monkeypatch.setenv("HTTP_PROXY", "socks5://anna:secret@127.0.0.1:1080")

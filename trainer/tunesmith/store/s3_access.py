@@ -16,7 +16,9 @@ from minio.credentials.providers import (
     StaticProvider,
 )
 
+from tunesmith.proxies import proxy_to
 from tunesmith.secrets import lacking, secret_folder, secret_value
+from tunesmith.store.s3_transport import connections
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_api.stages import StoreLocation
 
@@ -77,7 +79,7 @@ def s3_credentials(location: StoreLocation, secrets: Path | None) -> Provider:
     if folder is not None:
         return StaticProvider(*(_required(folder, key) for key in ("accessKey", "secretKey")))
     if any(os.environ.get(name) for name in _ROLE_VARIABLES):
-        return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()])
+        return ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), _of_role(os.environ)])
     provider = ChainedProvider([EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()])
     try:
         provider.retrieve()
@@ -89,6 +91,15 @@ def s3_credentials(location: StoreLocation, secrets: Path | None) -> Provider:
             "manifest); on this machine AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY do too.",
         ) from error
     return provider
+
+
+def _of_role(environment: Mapping[str, str]) -> Provider:
+    """A role's credentials: by a web identity from a service of Amazon's outside, else from an agent on the node."""
+    if not environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
+        return IamAwsProvider()
+    region = environment.get("AWS_REGION")
+    proxy = proxy_to(f"https://sts.{region}.amazonaws.com" if region else "https://sts.amazonaws.com")
+    return IamAwsProvider(http_client=connections(None, proxy))
 
 
 def ca_file(location: StoreLocation, secrets: Path | None) -> Path | None:
