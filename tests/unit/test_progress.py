@@ -82,6 +82,18 @@ def test_the_newest_is_posted_before_the_end(web: Web, tmp_path: Path) -> None:
     assert {authorization for authorization, _ in web.posted} == {"Bearer t"}
 
 
+def test_it_is_posted_past_every_proxy(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the operator's settings give a pod for what is outside: the operator is not."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    poster = ProgressPoster(endpoint_of(web, tmp_path))
+    poster(1.0)
+    poster.close()
+
+    assert [status["progressPercentage"] for status in posted(web)] == [100]
+
+
 @pytest.mark.parametrize("lacks", ["ca_certificate", "token_file", "url"])
 def test_a_listener_that_cannot_be_reached_costs_the_stage_nothing(web: Web, tmp_path: Path, lacks: str) -> None:
     """No authority, no token, nobody there: the next report is tried all the same."""

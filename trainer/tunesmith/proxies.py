@@ -28,18 +28,23 @@ class Proxy:
 
 
 def proxy_to(url: str) -> Proxy | None:
-    """The proxy that leads to `url`, None where none is named or NO_PROXY exempts the host, with its port or without.
+    """The proxy that leads to `url`; raises `SpecInvalid` for one that cannot be used."""
+    named = named_for(url)
+    return None if named is None else proxy_at(named, f"{urlsplit(url).scheme.upper()}_PROXY")
+
+
+def named_for(url: str) -> str | None:
+    """The proxy of an address as it is written, None where none is or NO_PROXY has the host, with its port or without.
 
     Read as Python's own urllib reads it: names in capitals and small letters, the latter first; the settings of macOS
-    and Windows where the environment is silent. Raises `SpecInvalid` for an address that is none.
+    and Windows where the environment is silent.
     """
     parts = urlsplit(url)
     named = urllib.request.getproxies().get(parts.scheme)
     host = parts.hostname or ""
     at_port = f"{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS.get(parts.scheme)}"
-    if not named or any(urllib.request.proxy_bypass(each) for each in (host, at_port)):
-        return None
-    return proxy_at(named, f"{parts.scheme.upper()}_PROXY")
+    exempt = any(urllib.request.proxy_bypass(each) for each in (host, at_port))
+    return None if exempt else named
 
 
 def proxy_at(named: str, where: str) -> Proxy:

@@ -1,5 +1,6 @@
 """The way to an API server: kubeconfig, context and namespace go in, requests come out; only this knows the client."""
 
+import ipaddress
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -7,13 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 import yaml
+from urllib3.exceptions import HTTPError, MaxRetryError, ProxyError
 
 from tunesmith.cluster.answers import problem_of, unreachable
-from tunesmith.cluster.problem import ClusterProblem
+from tunesmith.cluster.problem import ClusterProblem, wrong
 from tunesmith.extras import install_command
+from tunesmith.proxies import named_for, proxy_at
+from tunesmith_api.failures import StageFailure
 
 # Seconds. The API server itself gives up after 60 (--request-timeout).
 _CONNECT, _READ = 10.0, 65.0
@@ -101,9 +106,8 @@ class Connection:
         except ApiException as error:
             # Of status 0: a certificate that is not trusted; all other answers are looked at, and not raised.
             raise unreachable(self.server, str(error.reason).replace("\n", ": ")) from error
-        except urllib3.exceptions.HTTPError as error:
-            reason = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
-            raise unreachable(self.server, _plain(reason or error)) from error
+        except HTTPError as error:
+            raise unreachable(self.server, _why(error)) from error
 
 
 def connect(aim: Aim) -> Connection:
@@ -114,7 +118,8 @@ def connect(aim: Aim) -> Connection:
         raise ClusterProblem(
             "this command needs the Kubernetes client, which is not installed", install_command("cluster")
         ) from error
-    settings = client.Configuration()
+    # No proxy of the environment yet: which of them counts, `_proxied` says.
+    settings = client.Configuration(proxy="")
     named = str(aim.kubeconfig) if aim.kubeconfig else os.environ.get("KUBECONFIG") or "~/.kube/config"
     if _exists(named):
         namespace = _of_kubeconfig(named, aim.context, settings)
@@ -125,7 +130,8 @@ def connect(aim: Aim) -> Connection:
         raise ClusterProblem(f"there is no kubeconfig {named}", hint)
     settings.retries = urllib3.Retry(total=2, read=0, other=0, status=0, redirect=0, backoff_factor=0.5)
     settings.keep_alive = True
-    return Connection(str(settings.host), namespace, client.ApiClient(settings))
+    with _proxied(settings):
+        return Connection(str(settings.host), namespace, client.ApiClient(settings))
 
 
 def _of_kubeconfig(named: str, context: str | None, settings: Any) -> str | None:
@@ -151,6 +157,36 @@ def _of_pod(settings: Any) -> str | None:
     return _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.is_file() else None
 
 
+@contextmanager
+def _proxied(settings: Any) -> Iterator[None]:
+    """The proxy that kubectl takes: the kubeconfig's own for any host, else the environment's but for loopback.
+
+    (client-go, rest.Config.Proxy; net/http, ProxyFromEnvironment.) That of NO_PROXY which is a range of addresses is
+    left to the client, and so is SOCKS.
+    """
+    if settings.proxy:
+        settings.no_proxy = ""
+    named = settings.proxy or (None if _on_loopback(settings.host) else named_for(settings.host))
+    try:
+        if named and not named.startswith("socks"):
+            proxy = proxy_at(named, "the API server (HTTPS_PROXY, or the kubeconfig's proxy-url)")
+            named, settings.proxy_headers = proxy.url, proxy.headers
+        settings.proxy = named
+        yield
+    except StageFailure as failure:
+        raise wrong(failure.message, failure.hint) from failure
+    except ModuleNotFoundError as error:
+        raise wrong("the API server's proxy speaks SOCKS, which needs a package", "pip install pysocks") from error
+
+
+def _on_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _exists(named: str) -> bool:
     """KUBECONFIG may list several, of which those that exist are merged."""
     return any(Path(part).expanduser().is_file() for part in named.split(os.pathsep) if part)
@@ -167,6 +203,14 @@ def _readable(named: str) -> Iterator[None]:
         raise ClusterProblem(
             f"the kubeconfig {named} cannot be used: {said}", "'kubectl config get-contexts' lists what it has."
         ) from error
+
+
+def _why(error: HTTPError) -> str:
+    reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+    if isinstance(error, MaxRetryError) and isinstance(reason, ProxyError):
+        pool: Any = error.pool
+        return f"the proxy {pool.proxy.netloc}: {_plain(reason.original_error)}"
+    return _plain(reason)
 
 
 def _plain(reason: Exception) -> str:
