@@ -58,7 +58,7 @@ def _rules(*rows: tuple[FailureClass, int, bool, str]) -> dict[FailureClass, Fai
 FAILURES: dict[FailureClass, FailureRule] = _rules(
     (FailureClass.SPEC_INVALID, 10, False, "Correct the named field of the manifest."),
     (FailureClass.SECRET_MISSING, 11, False, "Create the named Secret with the named keys (locally: a folder)."),
-    (FailureClass.SOURCE_UNAVAILABLE, 12, True, "Check the address and that this machine can reach it."),
+    (FailureClass.SOURCE_UNAVAILABLE, 12, True, "Check the address, and that it is reached from where the job runs."),
     (FailureClass.SOURCE_ABSENT, 37, False, "Correct the source, or put there what it names."),
     (
         FailureClass.ACCESS_DENIED,
@@ -85,8 +85,21 @@ FAILURES: dict[FailureClass, FailureRule] = _rules(
     (FailureClass.TOOLS_MISSING, 20, False, "Run 'tunesmith doctor'; it says what is missing and how to get it."),
     (FailureClass.OUT_OF_MEMORY_GPU, 21, True, "Use QLoRA, a shorter maxSequenceLength or a smaller batchSize."),
     (FailureClass.OUT_OF_MEMORY, 22, True, "Give the stage more memory, or use a smaller model, length or batch."),
-    (FailureClass.DISK_FULL, 23, True, "Free disk space; 'tunesmith plan' says how much the job needs."),
-    (FailureClass.STORE_UNAVAILABLE, 24, True, "Check the store's address and that this machine can reach it."),
+    (
+        FailureClass.DISK_FULL,
+        23,
+        True,
+        (
+            "Free disk space, in a cluster give the stage more (spec.stages, ephemeral-storage); 'tunesmith plan' says "
+            "how much the job needs."
+        ),
+    ),
+    (
+        FailureClass.STORE_UNAVAILABLE,
+        24,
+        True,
+        "Check the store's address, and that it is reached from where the job runs.",
+    ),
     (FailureClass.STORE_FULL, 25, True, "Free space in the store; 'tunesmith gc' removes what nothing refers to."),
     (
         FailureClass.ARTIFACT_CORRUPT,

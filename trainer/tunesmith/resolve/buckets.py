@@ -19,7 +19,7 @@ _OF_A_SOURCE = {
     FailureClass.ARTIFACT_CORRUPT: FailureClass.SOURCE_UNAVAILABLE,
 }
 _HINTS = {
-    FailureClass.SOURCE_UNAVAILABLE: "Check the source's endpoint and that this machine can reach it; the authority of "
+    FailureClass.SOURCE_UNAVAILABLE: "Check the source's endpoint, and that it is reached from here; the authority of "
     "a certificate of its own belongs into the source's Secret as 'ca.crt'.",
     FailureClass.SECRET_MISSING: "Name a Secret with accessKey and secretKey in the source's secretRef, and have it in "
     "the job's namespace; on this machine AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY do too.",

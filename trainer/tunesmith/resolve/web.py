@@ -74,7 +74,7 @@ def _asked(source: Source, token: str | None) -> Iterator["httpx.Response"]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         kind = type(error).__name__
         hint = (
-            "Check the address, and that this machine can reach it; an authority of your own is named by SSL_CERT_FILE."
+            "Check the address, and that it is reached from here; an authority of your own is named by SSL_CERT_FILE."
         )
         raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, f"{source.told}: no whole answer ({kind})", hint) from None
 
