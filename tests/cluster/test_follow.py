@@ -105,7 +105,7 @@ def test_what_a_job_has_published_is_fetched_by_its_own_status(user: User) -> No
     found = user.calls("fetch", "bot", "--output", user.folder / "out")
     assert (found.code, found.stderr) == (0, "")
     assert (user.folder / "out" / "bot-Q8_0.gguf").read_bytes() == b"GGUF"
-    assert "is Running: this is what it has published before" in found.stdout
+    assert "is Running: this is what it has published." in found.stdout
 
     assert user.calls("cancel", "bot").code == 0
     gone = user.calls("fetch", "bot")
