@@ -1,29 +1,24 @@
 """What Helm renders: settings that the operator reads, rights where they are wanted, and never a key."""
 
-import subprocess
+import re
+from collections import Counter
 from typing import Any
 
 import yaml
 
-from support.control_plane import CRD
-from support.control_plane import VERSION as KUBERNETES
-from support.install_yaml import CHART, FILE, NAMESPACE
+from support.control_plane import CRD, ROOT
+from support.install_yaml import CHART, FILE, NAMESPACE, templated
 from support.install_yaml import rendered as install_yaml
-from support.server_binaries import helm_binary
+from support.server_binaries import helm_binary, run_to_end
 from tunesmith_operator.settings import OperatorSettings
 
-
-def helm(*words: str) -> str:
-    done = subprocess.run([helm_binary(), *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+GUIDE = ROOT / "docs" / "operating.md"
 
 
 def rendered(*settings: str) -> list[dict[str, Any]]:
     """The objects of `helm template` with these values."""
     values = [word for setting in settings for word in ("--set-json", setting)]
-    at = ["--namespace", NAMESPACE, "--kube-version", KUBERNETES]
-    return [each for each in yaml.safe_load_all(helm("template", "tunesmith", str(CHART), *at, *values)) if each]
+    return [each for each in yaml.safe_load_all(templated(*values)) if each]
 
 
 def one(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -38,7 +33,7 @@ def settings_of(objects: list[dict[str, Any]]) -> OperatorSettings:
 
 def test_helm_finds_nothing_wrong() -> None:
     """`helm lint`, strictly."""
-    helm("lint", "--strict", str(CHART))
+    run_to_end([str(helm_binary()), "lint", "--strict", str(CHART)])
 
 
 def test_without_values_the_operator_has_its_defaults() -> None:
@@ -109,6 +104,16 @@ def test_with_namespaces_it_has_rights_in_these_alone() -> None:
     assert not [kind for kind, _ in kinds if kind == "ClusterRoleBinding"]
     arguments = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[1:] == ["--namespace=a", "--namespace=b"]
+
+
+def test_the_guide_gives_a_reason_for_each_right() -> None:
+    """One for every right that the operator has, and none that it has not."""
+    rules = next(each for each in rendered() if each["kind"] == "ClusterRole")["rules"]
+    said = Counter[tuple[str, str]]()
+    for resource, verbs in re.findall(r"^\| `([a-z/]+)`: ([a-z, ]+) \|", GUIDE.read_text(), re.MULTILINE):
+        said.update((resource, verb) for verb in verbs.split(", "))
+
+    assert said == Counter((each, verb) for rule in rules for each in rule["resources"] for verb in rule["verbs"])
 
 
 def test_its_own_pod_is_as_restricted_as_those_of_the_stages() -> None:

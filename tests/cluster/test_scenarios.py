@@ -10,9 +10,9 @@ from support.control_plane import ControlPlane
 from support.kubelet import Kubelet
 from support.operator_process import applied, operator
 from support.scenarios import SCENARIOS, SPEC, Scenario
-from support.small_cluster import failed_text, withheld_text
+from support.small_cluster import withheld_text
 from support.waiting import wait_until
-from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.failures import FailureClass
 from tunesmith_api.names import RETRY_ANNOTATION, STAGE_LABEL
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.status import JobStatus
@@ -37,7 +37,7 @@ class Real:
         wait_until(works, f"{stage} to work", SECONDS)
 
     def fail(self, stage: str, failure: FailureClass) -> None:
-        self.kubelet.end(self._pod(stage), FAILURES[failure].exit_code, failed_text(stage, failure))
+        self.kubelet.fail(self._pod(stage), failure)
 
     def kill(self, stage: str) -> None:
         self.kubelet.end(self._pod(stage), 137, "", "OOMKilled")

@@ -9,10 +9,11 @@ from support.applied import SPEC, Applied
 from support.builders import a_spec
 from support.control_plane import ControlPlane
 from support.kubelet import Kubelet
+from support.operator_account import operator_account
 from support.operator_process import SETTINGS, applied, operator
-from support.small_cluster import ROWS, failed_text
+from support.small_cluster import ROWS
 from support.waiting import wait_until
-from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.failures import FailureClass
 from tunesmith_api.spec import JobSpec
 
 # Minutes together: what is silent is asked about after ten seconds.
@@ -37,8 +38,12 @@ def limited(kubelet: Kubelet, hard: Mapping[str, str]) -> str:
 
 
 def test_a_quota_without_room_is_told_and_waited_for(kubelet: Kubelet, tmp_path: Path) -> None:
-    """The Job has no pod, and no field of it says why; when there is room it goes on by itself."""
-    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
+    """The Job has no pod, and no field of it says why; when there is room it goes on by itself.
+
+    The chart's rights suffice to be told.
+    """
+    account = operator_account(kubelet.plane, tmp_path, kubelet.namespace)
+    with operator(account, tmp_path, kubelet.namespace):
         other = a_job(kubelet, SPEC, "other")
         kubelet.pod_of("other", "prepare")
         quota = limited(kubelet, {"pods": "1"})
@@ -82,8 +87,7 @@ def test_a_store_that_is_away_fails_no_job(kubelet: Kubelet, tmp_path: Path) -> 
         job.done("prepare")
         pod = kubelet.pod_of("bot", "train")
         kubelet.begin(pod)
-        away = FailureClass.STORE_UNAVAILABLE
-        kubelet.end(pod, FAILURES[away].exit_code, failed_text("train", away))
+        kubelet.fail(pod, FailureClass.STORE_UNAVAILABLE)
 
         status = job.until(lambda status: "the store is away since" in status["message"], "the store to be told")
         assert status["phase"] == "Running"

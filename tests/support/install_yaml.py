@@ -3,10 +3,8 @@
 ``python -m support.install_yaml`` writes it.
 """
 
-import subprocess
-
 from support.control_plane import ROOT, VERSION
-from support.server_binaries import helm_binary
+from support.server_binaries import helm_binary, run_to_end
 
 CHART = ROOT / "charts" / "tunesmith"
 FILE = ROOT / "charts" / "install.yaml"
@@ -23,11 +21,13 @@ metadata:
 
 def rendered() -> str:
     """All objects; RuntimeError with Helm's words if it fails."""
-    words = ["template", "tunesmith", str(CHART), "--namespace", NAMESPACE, "--kube-version", VERSION]
-    done = subprocess.run([helm_binary(), *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"helm template: {done.stderr}")
-    return _HEAD + done.stdout
+    return _HEAD + templated()
+
+
+def templated(*words: str, release: str = "tunesmith", namespace: str = NAMESPACE) -> str:
+    """What `helm template` makes of the chart with these options; RuntimeError with its words if it fails."""
+    at = ["template", release, str(CHART), "--namespace", namespace, "--kube-version", VERSION]
+    return run_to_end([str(helm_binary()), *at, *words])
 
 
 if __name__ == "__main__":

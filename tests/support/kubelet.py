@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from support.control_plane import ControlPlane, Gone
-from support.small_cluster import result_text
+from support.small_cluster import failed_text, result_text
 from support.waiting import wait_until
+from tunesmith_api.failures import FAILURES, FailureClass
 from tunesmith_api.names import CONTAINER, JOB_LABEL, STAGE_LABEL
 from tunesmith_api.spec import JobSpec
 
@@ -52,6 +53,10 @@ class Kubelet:
         ended = {"exitCode": code, "message": message, "startedAt": _now(), "finishedAt": _now()}
         ended["reason"] = reason or ("Completed" if code == 0 else "Error")
         self._set(pod, "Failed" if code else "Succeeded", {"terminated": ended}, ready=False)
+
+    def fail(self, pod: dict[str, Any], failure: FailureClass) -> None:
+        """Its container ends with a classified failure."""
+        self.end(pod, FAILURES[failure].exit_code, failed_text(pod["metadata"]["labels"][STAGE_LABEL], failure))
 
     def wait(self, pod: dict[str, Any], reason: str, message: str) -> None:
         """Its container cannot begin."""

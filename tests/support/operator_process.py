@@ -15,19 +15,28 @@ from support.control_plane import ControlPlane
 from tunesmith_api.spec import API_VERSION, KIND, JobSpec
 
 SETTINGS: Mapping[str, Any] = {"store": {"uri": "s3://bucket"}}
+_LOOKING = "from tunesmith_operator import __main__, filling; filling._EVERY = {}; __main__.main()"
 _SECONDS = 60.0
 
 
 @contextmanager
 def operator(
-    kubeconfig: Path, work: Path, namespace: str, settings: Mapping[str, Any] = SETTINGS
+    kubeconfig: Path,
+    work: Path,
+    namespace: str | None,
+    settings: Mapping[str, Any] = SETTINGS,
+    look_every: float | None = None,
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """The operator, watching one namespace; what it says is added to operator.log in `work`."""
+    """The operator, watching one namespace or all; what it says is added to operator.log in `work`.
+
+    `look_every` is after how many seconds it looks through all that there is, where ten minutes are too long to wait.
+    """
     (work / "operator.yaml").write_text(yaml.safe_dump(dict(settings)))
-    command = [sys.executable, "-m", "tunesmith_operator", "--config", str(work / "operator.yaml")]
+    program = ["-m", "tunesmith_operator"] if look_every is None else ["-c", _LOOKING.format(look_every)]
+    within = [] if namespace is None else ["--namespace", namespace]
     with (work / "operator.log").open("ab") as log:
         process = subprocess.Popen(
-            [*command, "--namespace", namespace],
+            [sys.executable, *program, "--config", str(work / "operator.yaml"), *within],
             env=os.environ | {"KUBECONFIG": str(kubeconfig)},
             stdout=log,
             stderr=subprocess.STDOUT,
