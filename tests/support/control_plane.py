@@ -218,10 +218,11 @@ def control_plane(work: Path) -> Iterator[ControlPlane]:
         for name in ("etcd", "apiserver"):
             plane.servers.start(name, commands[name])
         plane.wait_for_api_server()
-        plane.servers.start("controllers", commands["controllers"])
         plane.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(CRD.read_text()))
         objects = "/apis/tunesmith.dev/v1alpha1/finetunejobs"
         wait_until(lambda: plane.client.get(objects).is_success, "the CRD to be served", _SECONDS)
+        # After it: what the garbage collector does not know when it begins it learns half a minute later.
+        plane.servers.start("controllers", commands["controllers"])
         yield plane
     finally:
         plane.client.close()
