@@ -4,16 +4,36 @@ from typing import Any
 
 import pytest
 
-from support.builders import a_plan, a_spec, resolved
+from support.builders import a_plan, a_spec, dimensions, resolved
 from tunesmith_api.effective import resolve_settings
-from tunesmith_api.needs import GIBIBYTE, LONGEST_GRACE_SECONDS, grace_seconds, memory_bytes, scratch_bytes
+from tunesmith_api.needs import (
+    GIBIBYTE,
+    LONGEST_GRACE_SECONDS,
+    UPLOAD_BYTES_PER_SECOND,
+    grace_seconds,
+    memory_bytes,
+    scratch_bytes,
+)
 from tunesmith_api.spec import JobSpec
 
+# Mistral-7B's.
+LARGE = dimensions(
+    hiddenSize=4096,
+    intermediateSize=14336,
+    layers=32,
+    heads=32,
+    kvHeads=8,
+    headDim=128,
+    vocabSize=32768,
+    parameters=7_248_023_552,
+    bytes=14_496_047_104,
+)
 
-def needs_of(stage: str, spec: JobSpec | None = None, *, gpu: bool = False) -> tuple[int, int, int]:
+
+def needs_of(stage: str, spec: JobSpec | None = None, *, gpu: bool = False, **model: Any) -> tuple[int, int, int]:
     """Scratch and memory in bytes, and grace in seconds."""
     spec = spec or a_spec()
-    pinned = resolved(spec)
+    pinned = resolved(spec, **model)
     planned, values = a_plan(spec).stage(stage), resolve_settings("job", spec, pinned)
     memory = memory_bytes(planned, pinned, values, gpu=gpu)
     return scratch_bytes(planned, pinned, values), memory, grace_seconds(planned, pinned, values)
@@ -42,7 +62,9 @@ def test_a_gpu_takes_the_rows_from_the_hosts_memory() -> None:
 def test_only_training_gets_time_to_save_and_never_more_than_ten_minutes() -> None:
     """A checkpoint of a full training is three times the model."""
     assert needs_of("convert")[2] == 30
-    assert 30 < trained(method="LoRA")[2] < trained(method="Full")[2] <= LONGEST_GRACE_SECONDS
+    assert 30 < trained(method="LoRA")[2] < trained(method="Full")[2] < LONGEST_GRACE_SECONDS
+    assert 3 * LARGE.bytes / UPLOAD_BYTES_PER_SECOND > LONGEST_GRACE_SECONDS
+    assert needs_of("train", a_spec(training={"method": "Full"}), dimensions=LARGE)[2] == LONGEST_GRACE_SECONDS == 600
 
 
 @pytest.mark.parametrize("stage", [stage.name for stage in a_plan().stages])
