@@ -63,8 +63,13 @@ class Listener:
         return web.Response()
 
     @contextlib.asynccontextmanager
-    async def listening(self, port: int, certificates: Path | None) -> AsyncIterator[None]:
-        """Within it reports are taken, by HTTPS where there is a folder with `tls.crt` and `tls.key`."""
+    async def listening(
+        self, port: int, certificates: Path | None, look_every: float = _LOOK_EVERY
+    ) -> AsyncIterator[None]:
+        """Within it reports are taken, by HTTPS where there is a folder with `tls.crt` and `tls.key`.
+
+        It is looked `look_every` so many seconds whether these were renewed.
+        """
         app = web.Application(client_max_size=BODY_BYTES)
         app.router.add_post("/", self.post)
         app.router.add_get("/healthz", _healthy)
@@ -74,7 +79,7 @@ class Listener:
         context = None if certificates is None else _context(certificates)
         await web.TCPSite(runner, port=port, ssl_context=context).start()
         log.info("progress is taken on port %d by %s", port, "HTTP" if context is None else "HTTPS")
-        renewing = asyncio.create_task(_renew(context, certificates))
+        renewing = asyncio.create_task(_renew(context, certificates, look_every))
         try:
             yield
         finally:
@@ -92,16 +97,18 @@ def _context(certificates: Path) -> ssl.SSLContext:
     return context
 
 
-async def _renew(context: ssl.SSLContext | None, certificates: Path | None) -> None:
+async def _renew(context: ssl.SSLContext | None, certificates: Path | None, look_every: float) -> None:
     """New connections are made with the certificate that is there now."""
     if context is None or certificates is None:
         return
     known = (certificates / CERTIFICATE).read_bytes()
     while True:
-        await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(look_every)
         try:
             now = (certificates / CERTIFICATE).read_bytes()
             if now != known:
+                # First aside: one that does not belong to its key would leave the server with neither.
+                _context(certificates)
                 context.load_cert_chain(certificates / CERTIFICATE, certificates / KEY)
                 known = now
                 log.info("the certificate was renewed")
