@@ -129,7 +129,7 @@ def _run(call: Call, planned: Iterable[tuple[str, str]] = ()) -> StageResult:
         manifests = {reference: call.artifacts.expect(reference.kind, reference.key) for reference in _reads(request)}
         progress(0.0, moving("fetching", sum(each.size for manifest in manifests.values() for each in manifest.files)))
         work = _work(call, manifests, progress)
-        progress(0.0, {"phase": "running"})
+        progress(0.0, {"phase": ""})
         entry: StageEntry = importlib.import_module(f"tunesmith_trainer.{request.stage.value}").run
         outcome = entry(work)
         progress(1.0, moving("storing", sum(_size(made.folder) for made in outcome.outputs.values())))

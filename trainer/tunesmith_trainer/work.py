@@ -20,7 +20,7 @@ class Progress(Protocol):
     def __call__(self, fraction: float, metrics: Mapping[str, float | int | str] | None = None) -> None:
         """`fraction` of the stage's work that is done, 0 to 1; `metrics` by name, e.g. loss, current_step.
 
-        A metric `phase` names what begins now; the time left is told by the pace since then.
+        A metric `phase` names what begins now (empty: the work itself); the time left is told by the pace since then.
         """
 
 
