@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,8 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     # Where the terminal is busy its own ^C comes last.
     said = run.drawings(title)[-1].rstrip().removesuffix("^C").rstrip()
     assert said.endswith("Stopped. The same command goes on from here.")
+    # Killed by us, and not, as -9 would mean otherwise, by a kernel that is out of memory (P26).
+    assert re.search(r"\ntrain [^\n]* stopped [^\n]* train was ended before it could save", said), said
     assert_whole(store, tmp_path / "scratch")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".tunesmith"]
     assert trained_again(tmp_path, other, store)["steps"] == STEPS

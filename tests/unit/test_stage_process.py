@@ -1,6 +1,7 @@
 """A stage as a process of its own: what it refuses, how it ends, what it leaves in the store."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -101,3 +102,23 @@ def test_what_a_stage_without_a_result_died_of(tmp_path: Path, script: str, fail
     assert result.failure.failure is failure
     assert says in result.failure.message
     assert result.failure.retry_helps is FAILURES[failure].retry_helps
+
+
+@pytest.mark.parametrize(
+    ("script", "failure"),
+    [
+        pytest.param("kill -STOP $$", FailureClass.INTERRUPTED, id="a second Ctrl-C"),
+        pytest.param("kill -KILL $$", FailureClass.OUT_OF_MEMORY, id="P26: the kernel was first"),
+    ],
+)
+def test_whoever_killed_a_stage_is_told_from_the_kernel(tmp_path: Path, script: str, failure: FailureClass) -> None:
+    """A person who ends a run at once reads of no lack of memory; one whose memory ran out does, whatever follows."""
+    died = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    os.waitid(os.P_PID, died.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    process = StageProcess("train", a_request(tmp_path), tmp_path, died, time.monotonic())
+    process.kill()
+    process.kill()
+    result = process.result()
+
+    assert result.failure is not None
+    assert result.failure.failure is failure

@@ -33,6 +33,8 @@ class StageProcess:
     scratch: Path
     process: subprocess.Popen[bytes]
     started: float
+    # By us, while it ran.
+    killed: bool = False
 
     def ended(self) -> bool:
         """Whether the process has ended."""
@@ -45,6 +47,8 @@ class StageProcess:
 
     def kill(self) -> None:
         """SIGKILL to the stage and everything that it started."""
+        if not self.ended():
+            self.killed = True
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -60,7 +64,7 @@ class StageProcess:
                 return StageResult.model_validate_json(path.read_bytes())
             except ValidationError:
                 pass
-        failure = failure_of(_died(self.name, code, self.scratch / CONSOLE), self.request.stage)
+        failure = failure_of(_died(self, code), self.request.stage)
         return StageResult(stage=self.request.stage, failure=failure, seconds=time.monotonic() - self.started)
 
     def clean_up(self) -> None:
@@ -88,12 +92,13 @@ def start(name: str, request: StageRequest, scratch: Path, environment: Mapping[
     return StageProcess(name, request, scratch, process, time.monotonic())
 
 
-def _died(name: str, code: int, console: Path) -> StageFailure:
+def _died(stage: StageProcess, code: int) -> StageFailure:
     """The failure of a stage that ended without a result (P26: -9 without our doing is the kernel's OOM killer)."""
+    name, console = stage.name, stage.scratch / CONSOLE
+    if code == -signal.SIGTERM or (code == -signal.SIGKILL and stage.killed):
+        return StageFailure(FailureClass.INTERRUPTED, f"{name} was ended before it could save")
     if code == -signal.SIGKILL:
         return StageFailure(FailureClass.OUT_OF_MEMORY, f"{name} was killed, most likely since memory ran out")
-    if code == -signal.SIGTERM:
-        return StageFailure(FailureClass.INTERRUPTED, f"{name} was ended before it could save")
     known = next((failure for failure, rule in FAILURES.items() if rule.exit_code == code), FailureClass.INTERNAL)
     tail = console.read_text(errors="replace").strip().splitlines()[-1:] if console.exists() else []
     return StageFailure(known, f"{name} ended with code {code} and no result: {''.join(tail)[:300]}")
