@@ -1,10 +1,13 @@
 """Before the first step: what is imported first, how the model is computed, what the trainer is told."""
 
+import ast
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +17,14 @@ from tunesmith.local.listener import ProgressListener
 from tunesmith.local.processes import TOKEN, start
 from tunesmith.store import Artifacts, FolderStore
 from tunesmith_api.execution import TrainExecution
-from tunesmith_api.failures import FAILURES, FailureClass
+from tunesmith_api.failures import FAILURES, FailureClass, StageFailure
 from tunesmith_api.progress import ProgressReport
 from tunesmith_api.stages import ArtifactReference, Kind, ProgressEndpoint, StageRequest, StoreLocation
 from tunesmith_trainer.engines import engine_of
 from tunesmith_trainer.engines.arguments import training_arguments
 from tunesmith_trainer.engines.batching import Batching
 from tunesmith_trainer.engines.precision import Device, Precision
+from tunesmith_trainer.engines.unsloth_engine import UnslothEngine
 from tunesmith_trainer.train import prepare_job
 
 TESTS = Path(__file__).parents[1]
@@ -77,6 +81,37 @@ def test_unsloth_is_imported_before_what_it_patches(tmp_path: Path) -> None:
     )
 
     assert child.stderr.splitlines()[-1] == "unsloth"
+
+
+def gpu_loader_parameters() -> set[str]:
+    """What Unsloth's loader for GPUs takes by name, read from its source: importing it needs a GPU."""
+    found = importlib.util.find_spec("unsloth")
+    if found is None or found.origin is None:
+        pytest.skip("needs the trainer's packages")
+    tree = ast.parse(Path(found.origin).with_name("models").joinpath("loader.py").read_text())
+    loader = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "FastLanguageModel")
+    load = next(node for node in loader.body if isinstance(node, ast.FunctionDef) and node.name == "from_pretrained")
+    return {argument.arg for argument in (*load.args.args, *load.args.kwonlyargs)}
+
+
+def test_unsloth_is_told_to_load_this_base_and_no_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P15: what is said to Unsloth on a GPU, and that it knows these words; not what it then does.
+
+    Only its loader for GPUs exchanges names, and what that does not know it takes without a word.
+    """
+    known, told = gpu_loader_parameters(), {}
+
+    def from_pretrained(**options: Any) -> None:
+        told.update(options)
+        raise OSError("nothing to load here")
+
+    loader = SimpleNamespace(from_pretrained=from_pretrained)
+    monkeypatch.setitem(sys.modules, "unsloth", SimpleNamespace(FastLanguageModel=loader))
+    with pytest.raises(StageFailure, match="nothing to load here"):
+        UnslothEngine().load(training_job(base=tmp_path, device=Device.CUDA))
+
+    assert (told["model_name"], told["use_exact_model_name"]) == (str(tmp_path), True)
+    assert told.keys() <= known
 
 
 def test_a_signal_while_the_model_loads_ends_training_at_once(inputs: dict[Kind, Path], tmp_path: Path) -> None:
