@@ -23,19 +23,28 @@ from tunesmith.store.runs import read_runs
 from tunesmith_api.failures import FailureClass
 
 STEPS = 12
+# A step that no training here reaches: what such a run goes on from was saved since it was asked to end.
+NEVER = 100
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A training long enough to be interrupted, of the model's first four layers."""
     model = cut(smollm2(), 4, tmp_path_factory.mktemp("model") / "SmolLM2-cut")
-    training = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128, "saveEvery": 2, "evalEvery": 100}
+    training = {"maxSteps": STEPS, "effectiveBatchSize": 8, "maxSequenceLength": 128}
+    training |= {"saveEvery": 2, "evalEvery": NEVER}
     return manifest(model={"source": f"file://{model}"}, training=training, quantizations=["Q8_0"])
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
+
+
+def trained_with(job: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The job with other settings of its training."""
+    training = {**job["spec"]["training"], **changes}
+    return {**job, "spec": {**job["spec"], "training": training}}
 
 
 def trained_again(folder: Path, job: dict[str, Any], store: Path) -> dict[str, Any]:
@@ -77,7 +86,7 @@ def test_killed_in_the_middle_of_training_it_goes_on(job: dict[str, Any], store:
 @pytest.mark.slow
 def test_a_stage_whose_runner_is_killed_saves_and_goes(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
     """The kernel asks it to end when its runner dies: nothing is left running, and nothing trained is lost."""
-    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 6}}}
+    other = trained_with(job, seed=6, saveEvery=NEVER)
     run = Running(tmp_path, other, store)
     reached = int(run.until(trained_steps(3))["metrics"]["current_step"])
     stages = run.stages()
@@ -91,7 +100,7 @@ def test_a_stage_whose_runner_is_killed_saves_and_goes(job: dict[str, Any], stor
 
 def test_a_first_ctrl_c_saves_and_a_second_run_goes_on(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
     """Exit code 130; the step saved is at least the step at the signal less one."""
-    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 7}}}
+    other = trained_with(job, seed=7, saveEvery=NEVER)
     run = Running(tmp_path, other, store)
     reached = int(run.until(trained_steps(3))["metrics"]["current_step"])
     run.process.send_signal(signal.SIGINT)
@@ -108,7 +117,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     job: dict[str, Any], store: Path, tmp_path: Path
 ) -> None:
     """Within five seconds, every process of the run included (issue 3); a person reads what each Ctrl-C does."""
-    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 8}}}
+    other = trained_with(job, seed=8)
     run = OnTerminal(*run_command(tmp_path, other, store))
     title = f"small -> {tmp_path / 'out'}"
     run.until(title, r"\ntrain [^\n]* running ")
@@ -156,7 +165,7 @@ def assert_whole(store: Path, scratch: Path) -> None:
 @pytest.mark.slow
 def test_a_deadline_saves_and_a_second_run_goes_on(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
     """spec.activeDeadlineSeconds: the class Deadline with its cure, and no step lost."""
-    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 10}}}
+    other = trained_with(job, seed=10, saveEvery=NEVER)
     (tmp_path / "job.yaml").write_text(json.dumps(other))
     local = open_job(Wanted(read_manifest(tmp_path / "job.yaml"), tmp_path / "out", str(store)))
     steps: list[int] = []
@@ -187,7 +196,7 @@ def test_a_run_names_all_that_it_will_need_from_its_beginning(job: dict[str, Any
 
 def test_a_second_run_in_the_same_folder_is_refused(job: dict[str, Any], store: Path, tmp_path: Path) -> None:
     """Two runs never write into one folder at once."""
-    other = {**job, "spec": {**job["spec"], "training": {**job["spec"]["training"], "seed": 9}}}
+    other = trained_with(job, seed=9)
     run = Running(tmp_path, other, store)
     run.until(lambda event: event["event"] == "started")
     refused = run_job(tmp_path, other, STORE=str(store))
