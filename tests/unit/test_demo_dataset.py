@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-DATASET = Path(__file__).parents[2] / "examples" / "data" / "street-reports.jsonl"
+from support.preparing import prepare_settings
+from tunesmith.manifest import load_manifest, read_manifest
+from tunesmith_trainer.data.gather import gather
+from tunesmith_trainer.data.split import Part, split
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DATASET = EXAMPLES / "data" / "street-reports.jsonl"
+NUMBERS = (
+    r"\d+|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|hundred"
+)
+# What stands for a name and for a number.
+NAME, NUMBER = "@", "#"
 ANSWER = re.compile(r"Department: (Roads|Lighting|Waste|Parks|Water|Noise)\nUrgency: (low|high)")
 
 
@@ -100,6 +111,52 @@ def test_near_duplicates_are_found():
 
 
 def test_no_two_prompts_begin_alike(prompts):
-    """The first five words are nobody else's: no held-out prompt follows the pattern of a training prompt."""
+    """The first five words are nobody else's."""
     alike = [start for start, count in Counter(words(prompt)[:5] for prompt in prompts).items() if count > 1]
     assert alike == []
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """The prompts of each part, as the quickstart splits them."""
+    folder = tmp_path_factory.mktemp("split")
+    (folder / "0").mkdir()
+    (folder / "0" / DATASET.name).symlink_to(DATASET)
+    spec = load_manifest(read_manifest(EXAMPLES / "quickstart.yaml")).spec
+    told = prepare_settings(evaluation_percent=spec.evaluation.percent, seed=spec.training.seed)
+    gathered = gather(folder, folder / "spool", told, lambda example: example)
+    found = split(gathered.index, told)
+    prompts = {part: [] for part in Part}
+    for place, row in enumerate(gathered):
+        prompts[found.of(place)].append(row.example[0]["content"])
+    return prompts
+
+
+def masked(prompt):
+    """The words with one mark for every name (what has a capital inside a sentence) and one for every number."""
+    text = re.sub(r"(?<!^)(?<![.!?] )\b[A-Z][\w'-]+( [A-Z][\w'-]+)*", NAME, prompt)
+    text = re.sub(rf"\b({NUMBERS})\b", NUMBER, text, flags=re.IGNORECASE)
+    return frozenset(re.findall(rf"\w+|{NAME}|{NUMBER}", text.lower()))
+
+
+def with_another_name(held_out, trained):
+    """The held-out prompts that share more than half of their masked words with a training prompt."""
+    known = [masked(prompt) for prompt in trained]
+    asked = [(prompt, masked(prompt)) for prompt in held_out]
+    return [prompt for prompt, words in asked if any(len(words & other) > 0.5 * len(words | other) for other in known)]
+
+
+def test_no_held_out_prompt_is_a_training_prompt_with_another_name(parts):
+    """Nor with another number or place: an answer cannot be known by heart."""
+    held_out = parts[Part.EVAL] + parts[Part.GATE]
+
+    assert (len(parts[Part.EVAL]), len(parts[Part.GATE])) == (65, 33)
+    assert with_another_name(held_out, parts[Part.TRAIN]) == []
+
+
+def test_a_prompt_with_another_name_is_found():
+    """The search above can fail: what differs in street, number and place alone is found, another sentence is not."""
+    trained = ["Lamp 12 is out on Grove Road. Everybody stumbles near the school."]
+    same = "Lamp seven is out on St Mary's Lane. Everybody stumbles near the station."
+    other = "Somebody left a sofa on Grove Road near the school gate again."
+    assert with_another_name([same, other], trained) == [same]
