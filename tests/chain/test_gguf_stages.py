@@ -105,8 +105,10 @@ def test_an_importance_matrix_goes_on_where_it_was_interrupted(
     assert all(np.allclose(whole.entries[name][0], resumed.entries[name][0], rtol=0.05) for name in whole.entries)
 
 
-def test_an_interrupted_stage_stops_at_once_and_leaves_no_output(inputs: dict[Kind, Path], tmp_path: Path) -> None:
-    """The tool is killed, and the failure is the one that runs again without being counted."""
+def test_a_stage_that_was_interrupted_before_it_began_leaves_no_output(
+    inputs: dict[Kind, Path], tmp_path: Path
+) -> None:
+    """As while its inputs were fetched. The failure is the one that runs again without being counted."""
     work = imatrix_work(inputs, tmp_path, 400)
     work.interrupted.set()
 
