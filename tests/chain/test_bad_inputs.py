@@ -45,25 +45,26 @@ def told(ran: Ran, failure: str) -> str:
     return lines[place]
 
 
+NO_MODEL, NO_ROWS = {"source": "file:///nowhere/model"}, {"source": "file:///nowhere.jsonl"}
+
+
 @pytest.mark.parametrize(
-    ("change", "code", "said"),
+    ("change", "code", "failure", "said"),
     [
-        pytest.param({"quantizations": ["Q4_KM"]}, 2, "Q4_K_M", id="unknown quantization"),
-        pytest.param({"quantisations": ["Q4_K_M"]}, 2, "quantizations", id="misspelt field"),
-        pytest.param({"model": {"source": "file:///nowhere/model"}}, 1, "SourceAbsent", id="no such model"),
-        pytest.param({"datasets": [{"source": "file:///nowhere.jsonl"}]}, 1, "SourceAbsent", id="no such dataset"),
+        pytest.param({"quantizations": ["Q4_KM"]}, 2, "SpecInvalid", "mean Q4_K_M?", id="unknown quantization"),
+        pytest.param({"quantisations": ["Q8_0"]}, 2, "SpecInvalid", "mean quantizations?", id="misspelt field"),
+        pytest.param({"model": NO_MODEL}, 1, "SourceAbsent", "/nowhere/model", id="no such model"),
+        pytest.param({"datasets": [NO_ROWS]}, 1, "SourceAbsent", "/nowhere.jsonl", id="no such dataset"),
     ],
 )
 def test_a_wrong_manifest_is_refused_before_anything_runs(
-    tmp_path: Path, change: dict[str, Any], code: int, said: str
+    tmp_path: Path, change: dict[str, Any], code: int, failure: str, said: str
 ) -> None:
     """Exit code 2 for what is wrong in itself, 1 for what is not there."""
-    job = manifest()
-    job["spec"] |= change
-    ran = run_job(tmp_path, job)
+    ran = run_job(tmp_path, manifest(**change))
 
     assert ran.code == code
-    assert said in (told(ran, said) if code == 1 else ran.stderr)
+    assert said in told(ran, failure)
     assert ran.started() == []
 
 
@@ -142,11 +143,15 @@ def test_a_token_for_the_push_is_missed_before_the_training(tmp_path: Path, keys
     assert ran.started() == []
 
 
-def test_a_manifest_that_is_wrong_leaves_no_trace(tmp_path: Path) -> None:
-    """Not even the output folder."""
-    job = manifest(quantizations=["Q4_KM"])
+def test_a_manifest_that_is_wrong_is_told_with_its_line_and_leaves_no_trace(tmp_path: Path) -> None:
+    """File, field, line and what to do; not even the output folder is made."""
+    ran = run_job(tmp_path, manifest(quantizations=["Q4_KM"]))
+    lines = (tmp_path / "job.yaml").read_text().splitlines()
+    place = f"{tmp_path / 'job.yaml'}: spec.quantizations[0] (line {lines.index('  - Q4_KM') + 1}): "
 
-    assert run_job(tmp_path, job).code == 2
+    assert ran.code == 2
+    assert told(ran, "SpecInvalid").startswith(f"SpecInvalid: {place}'Q4_KM' is not one of the allowed words")
+    assert "Correct the named field of the manifest." in ran.stderr.splitlines()
     assert not (tmp_path / "out").exists()
 
 
