@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.cutting_proxy import cutting_proxy
+from support.parts_proxy import parts_proxy
 from support.servers import ACCESS_KEY, SECRET_KEY, S3Server, minio_server
 from support.small_disk import mounted
 from tunesmith.store import Store, open_store
@@ -241,11 +242,14 @@ def test_a_connection_that_always_breaks(minio: S3Server, tmp_path: Path) -> Non
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_large_files_travel_in_parts(server: S3Server, tmp_path: Path) -> None:
+def test_large_files_travel_in_parts_side_by_side(server: S3Server, tmp_path: Path) -> None:
     """Three parts of 8 MiB: the service's ETag counts them, and is no digest of the file (P73)."""
     place = s3_place(server, tmp_path)
     (tmp_path / "in").write_bytes(bytes(17 << 20))
-    place.open().put_file(tmp_path / "in", "file")
+    with parts_proxy(int(server.endpoint.rsplit(":", 1)[1])) as proxy:
+        location = place.location.model_copy(update={"endpoint": f"http://127.0.0.1:{proxy.port}"})
+        open_store(location, tmp_path).put_file(tmp_path / "in", "file")
+    assert proxy.most > 1
 
     key = place.location.uri.split("/", 3)[3]
     etag = server.client().stat_object(server.bucket, f"{key}/file").etag
