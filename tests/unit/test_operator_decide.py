@@ -340,6 +340,7 @@ def test_jobs_are_kept_for_a_day_and_none_is_made_again(cluster: Cluster) -> Non
     """The status is the record; what is gone is not missed."""
     settle(cluster)
     made = dict(cluster.created)
+    assert one_pass(cluster).again == cluster.status.finished + SETTINGS.keep_jobs
     cluster.now += SETTINGS.keep_jobs
     status = settle(cluster)
 
@@ -383,7 +384,9 @@ def test_the_object_goes_when_its_time_to_live_is_over(cluster: Cluster) -> None
     cluster.edit(ttlSecondsAfterFinished=100)
     settle(cluster)
     cluster.now = cluster.status.finished + timedelta(seconds=99)
-    assert DeleteObject() not in decide(cluster.world(), RULES).actions
+    before = decide(cluster.world(), RULES)
+    assert DeleteObject() not in before.actions
+    assert before.again == cluster.now + timedelta(seconds=1)
     cluster.now += timedelta(seconds=1)
     assert decide(cluster.world(), RULES).actions == (DeleteObject(),)
 

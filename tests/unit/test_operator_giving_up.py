@@ -460,6 +460,15 @@ def test_a_deadline_counts_from_the_first_job(timed: Cluster) -> None:
     assert timed.status.failure.failure is FailureClass.DEADLINE
 
 
+def test_a_deadline_is_looked_at_when_it_is_over(timed: Cluster) -> None:
+    """No event comes then."""
+    until(timed, "train")
+    decision = one_pass(timed)
+
+    assert timed.status.started is not None
+    assert decision.again == timed.status.started + 10 * MINUTE
+
+
 def test_a_job_that_was_made_suspended_has_its_whole_time(timed: Cluster) -> None:
     """And no more."""
     timed.edit(suspend=True)
