@@ -123,7 +123,8 @@ def test_a_signal_while_the_model_loads_ends_training_at_once(inputs: dict[Kind,
     request = stored_request(inputs, tmp_path / "store", listener.endpoint("train", tmp_path / TOKEN))
     stage = start("train", request, tmp_path / "scratch", {})
     try:
-        assert reports.get(timeout=60).metrics == {"phase": "loading"}
+        while reports.get(timeout=60).metrics != {"phase": "loading"}:
+            pass  # its inputs are fetched
         stage.ask_to_stop()
         failure = stage.result().failure
     finally:
