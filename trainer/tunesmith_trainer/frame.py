@@ -5,8 +5,7 @@ import logging
 import resource
 import shutil
 import time
-import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from pathlib import Path
 from tunesmith.llama_cpp import find_tools
 from tunesmith.store import Artifacts, Manifest, open_store
 from tunesmith.store.checkpoints import Checkpoints
-from tunesmith.store.logs import put_log
 from tunesmith.store.publication import deliver, make_known
 from tunesmith.store.runs import new_run, refresh_run
-from tunesmith_api.failures import FailureClass, StageFailure
+from tunesmith_api.failures import FailureClass
 from tunesmith_api.settings import PublishSettings
 from tunesmith_api.stages import ArtifactReference, Kind, Stage, StageRequest, StageResult, failure_of
 from tunesmith_trainer import publish
@@ -28,10 +26,10 @@ from tunesmith_trainer.made import made_by
 from tunesmith_trainer.publication.hub import push
 from tunesmith_trainer.report_progress import ProgressPoster, no_progress
 from tunesmith_trainer.resolving import found, is_open, resolved_request
+from tunesmith_trainer.stage_log import LOG_FILE, keep_log, log_to
 from tunesmith_trainer.work import Outcome, Progress, StageEntry, Work, moving
 
 log = logging.getLogger(__name__)
-LOG_FILE = "stage.log"
 
 
 # What an earlier call of the same stage may have left half fetched in its working folder, and need not fetch again.
@@ -61,7 +59,7 @@ class Call:
 def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
     """Run one stage to its result and exit code; never raises."""
     started = time.monotonic()
-    _log_to(scratch / LOG_FILE)
+    log_to(scratch / LOG_FILE)
     interruption = Interruption(request.stage)
     call = None
     try:
@@ -80,7 +78,7 @@ def execute(request: StageRequest, scratch: Path) -> tuple[StageResult, int]:
         result = StageResult(stage=request.stage, name=_variant(request), failure=failure_of(failure, request.stage))
         code = failure.exit_code
     if call is not None:
-        _keep_log(call.request, call.artifacts, scratch / LOG_FILE)
+        keep_log(call.request, call.artifacts, scratch / LOG_FILE)
     spent = {"seconds": round(time.monotonic() - started, 3), "cpu_seconds": _cpu_seconds()}
     return result.model_copy(update=spent), code
 
@@ -127,7 +125,8 @@ def _run(call: Call, planned: Iterable[tuple[str, str]] = ()) -> StageResult:
         if request.stage is Stage.PREPARE:
             gather(request, call.artifacts, call.scratch, progress)
         manifests = {reference: call.artifacts.expect(reference.kind, reference.key) for reference in _reads(request)}
-        progress(0.0, moving("fetching", sum(each.size for manifest in manifests.values() for each in manifest.files)))
+        if (size := _to_fetch(call, manifests)) is not None:
+            progress(0.0, moving("fetching", size))
         work = _work(call, manifests, progress)
         progress(0.0, {"phase": ""})
         entry: StageEntry = importlib.import_module(f"tunesmith_trainer.{request.stage.value}").run
@@ -189,10 +188,24 @@ def _still_wanted(call: Call) -> tuple[ArtifactReference, ...]:
     return (first, *(item for item in others if call.replace or not call.artifacts.holds(item.kind, item.key)))
 
 
+def _only(call: Call) -> Collection[str] | None:
+    """Which files of its inputs a stage reads; None for all."""
+    return publish.READS if call.request.stage is Stage.PUBLISH else None
+
+
+def _to_fetch(call: Call, manifests: Mapping[ArtifactReference, Manifest]) -> int | None:
+    """The bytes that a stage reads, None where they are read in place."""
+    if call.artifacts.store.local_path(call.artifacts.namespace) is not None:
+        return None
+    only = _only(call)
+    entries = (entry for manifest in manifests.values() for entry in manifest.files)
+    return sum(entry.size for entry in entries if only is None or entry.path in only)
+
+
 def _work(call: Call, manifests: Mapping[ArtifactReference, Manifest], progress: Progress) -> Work:
-    only = publish.READS if call.request.stage is Stage.PUBLISH else None
     folders = {
-        reference: call.artifacts.open(reference.kind, reference.key, call.fetched, only) for reference in manifests
+        reference: call.artifacts.open(reference.kind, reference.key, call.fetched, _only(call))
+        for reference in manifests
     }
     return Work(
         request=call.request.model_copy(update={"outputs": _still_wanted(call)}),
@@ -265,26 +278,3 @@ def _progress(request: StageRequest) -> Iterator[Progress]:
         yield poster
     finally:
         poster.close()
-
-
-def _log_to(path: Path) -> None:
-    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    root = logging.getLogger()
-    root.setLevel(logging.INFO)
-    # What the libraries say at INFO (each HTTP request, each file) drowns what the stage says.
-    for noisy in ("httpx", "urllib3", "huggingface_hub", "filelock"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    makers: tuple[Callable[[], logging.Handler], ...] = (logging.StreamHandler, lambda: logging.FileHandler(path))
-    for make in makers:
-        handler = make()
-        handler.setFormatter(form)
-        root.addHandler(handler)
-
-
-def _keep_log(request: StageRequest, artifacts: Artifacts, path: Path) -> None:
-    key = request.outputs[0].key if request.outputs else "none"
-    try:
-        put_log(artifacts.store, artifacts.namespace, (request.stage.value, key, uuid.uuid4().hex), path)
-    except (StageFailure, OSError) as error:
-        # The result is what counts; a store that is away has been reported as such already.
-        log.warning("the log could not be stored: %s", error)

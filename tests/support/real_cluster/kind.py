@@ -14,7 +14,7 @@ _NAME = "tunesmith-test"
 _NETWORK = "kind"
 # The nodes' image, where Docker does not reach the one that this release of kind names.
 _IMAGE = "TUNESMITH_TEST_KIND_IMAGE"
-# Registries are looked up in this folder (kind, local registry); newer releases of kind do so by themselves.
+# Registries are looked up in this folder (kind, local registry), which kind's own configuration does not name.
 _HOSTS = "/etc/containerd/certs.d"
 _CONFIG = f"""kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
