@@ -32,6 +32,7 @@ from support.small_cluster import ROWS as ROWS_NOWHERE
 from support.waiting import wait_until
 
 JOBS = 100
+FINISHED = 1000
 SPEC = a_spec(datasets=ROWS_NOWHERE, quantizations=["Q8_0"])
 # Enough of a training to be one; all else as in the quickstart's form.
 TRAINING = {"maxSteps": 60, "effectiveBatchSize": 8, "maxSequenceLength": 128, "learningRate": 0.001}
@@ -75,9 +76,8 @@ def latencies(plane: ControlPlane, work: Path) -> list[float]:
     return found
 
 
-def writes_per_stage(plane: ControlPlane, work: Path) -> float:
-    """All writes of one job that goes well, by stage."""
-    namespace = "writes"
+def completed(plane: ControlPlane, work: Path, namespace: str) -> str:
+    """The path of a job, in a new namespace, that has gone well."""
     plane.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
     kubelet, path = Kubelet(plane, namespace), applied(plane, namespace, SPEC)
     with operator(plane.kubeconfig, work, namespace):
@@ -87,7 +87,40 @@ def writes_per_stage(plane: ControlPlane, work: Path) -> float:
             return phase_of(plane, path) == "Complete"
 
         wait_until(over, "the job to be complete")
-    return len(plane.writes_of_operator(namespace)) / len(plane.jobs_made(namespace))
+    return path
+
+
+def writes_per_stage(plane: ControlPlane, work: Path) -> float:
+    """All writes of one job that goes well, by stage."""
+    completed(plane, work, "writes")
+    return len(plane.writes_of_operator("writes")) / len(plane.jobs_made("writes"))
+
+
+def beside_finished(plane: ControlPlane, work: Path) -> tuple[float, float, float]:
+    """Of an operator that starts where many jobs have ended: seconds until a new one has a status, and its memory.
+
+    Before and after, in MB. Their Jobs are gone by then, as a day after their end.
+    """
+    namespace = "many"
+    status = plane.get(completed(plane, work, namespace))["status"]
+    few = memory_of_operator(plane, work, namespace, "few")[1]
+    for number in range(FINISHED):
+        path = applied(plane, namespace, SPEC, f"ended-{number}")
+        plane.patch(f"{path}/status", {"status": status})
+    seconds, many = memory_of_operator(plane, work, namespace, "many")
+    return seconds, few, many
+
+
+def memory_of_operator(plane: ControlPlane, work: Path, namespace: str, name: str) -> tuple[float, float]:
+    """Seconds from an operator's start to the first status of a new job, and the memory that it then has, in MB."""
+    with watched(plane, namespace) as seen:
+        began = time.monotonic()
+        applied(plane, namespace, SPEC, name)
+        with operator(plane.kubeconfig, work, namespace) as process:
+            seconds = seen(name) - began
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    [resident] = [int(line.split()[1]) for line in lines if line.startswith("VmRSS:")]
+    return seconds, resident / 1000
 
 
 def without_pods(work: Path) -> None:
@@ -96,10 +129,13 @@ def without_pods(work: Path) -> None:
         (work / "operator").mkdir()
         found = sorted(latencies(plane, work / "operator"))
         writes = writes_per_stage(plane, work / "operator")
+        seconds, few, many = beside_finished(plane, work / "operator")
     print("| what | figure | goal |\n|---|---|---|")
     print(f"| create to first status, {JOBS} jobs one by one, median | {statistics.median(found):.3f} s | |")
     print(f"| the slowest of a hundred | {found[-1]:.3f} s | 0.2 s |")
     print(f"| writes per stage | {writes:.1f} | 4 |")
+    print(f"| an operator's start beside {FINISHED} finished jobs, to a new one's first status | {seconds:.1f} s | |")
+    print(f"| its memory before and after | {few:.0f} MB, {many:.0f} MB | |")
 
 
 def with_pods(work: Path) -> None:
