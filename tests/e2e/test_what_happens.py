@@ -21,8 +21,8 @@ LATER = 30.0
 
 def test_suspended_drained_and_killed_in_the_middle_it_ends_as_if_nothing_had_been(small: RealJob) -> None:
     """A suspension saves at the running step; a pod that is evicted, or taken without its grace, loses at most what was
-    since the last checkpoint; none of them counts as a retry."""
-    job = small.another("long", training=LONG | {"seed": 11}, backoffLimit=0)
+    since the last checkpoint. Only the latter, of whose end nobody has heard, counts as one of `backoffLimit`."""
+    job = small.another("long", training=LONG | {"seed": 11}, backoffLimit=1)
     reached = job.trained(3)["progress"]["step"]
     job.edit(suspend=True)
     status = job.until(lambda status: status["phase"] == "Suspended", "the job to be suspended")
@@ -51,6 +51,7 @@ def goes_on_from(job: RealJob) -> int:
     found: list[str] = []
 
     def told() -> bool:
+        assert job.status()["phase"] != "Failed"
         found[:] = re.findall(r"going on from step (\d+)", job.logs("train"))
         return bool(found)
 
