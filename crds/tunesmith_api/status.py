@@ -129,6 +129,8 @@ class StageStatus(Recorded):
     """Until when the time that its pods held a GPU is counted in gpuSeconds."""
     result: StageResult | None = None
     """What it found, or why it failed."""
+    wanted: Key | None = None
+    """What it failed for want of (memory, a Secret, an image), as a digest: with another it is begun anew."""
 
 
 class StoreStatus(Recorded):

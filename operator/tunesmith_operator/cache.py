@@ -110,10 +110,10 @@ class Cache:
         self.heard[pod] = heard
         return known.owner
 
-    def lives(self, key: Key, uid: str) -> bool:
-        """Whether a Job of this object has not ended."""
-        own = (self.jobs[key[0], name].job for name in self._jobs_of.get(key, ()))
-        return any(job.owner == uid and not job.ended for job in own)
+    def live(self, key: Key, uid: str) -> list[StageJob]:
+        """The Jobs of this object that have not ended."""
+        own = (self._with_pods((key[0], name)) for name in self._jobs_of.get(key, ()))
+        return [job for job in own if job.owner == uid and not job.ended]
 
     def has_jobs(self, key: Key) -> bool:
         """Whether a job has been begun."""

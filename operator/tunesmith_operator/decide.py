@@ -152,7 +152,7 @@ def _to_go(
     if stage is None:
         # One that has failed would be taken for its stage's if that were asked for again.
         return job.state is not JobState.COMPLETE
-    if outcome.stopped or (outcome.status.failure is not None and not _begun(job)):
+    if outcome.stopped or (outcome.status.failure is not None and not job.begun):
         return not job.ended
     written = next((each for each in world.status.stages if each.name == stage.name), None)
     if written is not None and job.turn < written.turn:
@@ -164,10 +164,6 @@ def _to_go(
         return not job.ended
     status = written or folded.stage(stage.name)
     return job.idle and job.template != rules.marks(world, folded.course, stage, status)[TEMPLATE_ANNOTATION]
-
-
-def _begun(job: StageJob) -> bool:
-    return job.state is not JobState.PENDING or any(pod.started is not None for pod in job.pods)
 
 
 def _expired(world: World, status: JobStatus) -> bool:

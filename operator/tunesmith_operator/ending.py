@@ -8,7 +8,7 @@ from tunesmith_api.stages import Failure, Stage, StageResult, failure_of
 from tunesmith_api.status import StageState, StageStatus
 from tunesmith_operator.deadline import deadline
 from tunesmith_operator.failure_of_job import failure_of_job
-from tunesmith_operator.given import worth_another_try
+from tunesmith_operator.given import wanted_by
 from tunesmith_operator.last_words import result_of
 from tunesmith_operator.names import GIVEN_ANNOTATION
 from tunesmith_operator.outage import away_since, ended_at, tried_at
@@ -65,19 +65,24 @@ def _late(world: World, known: StageStatus, job: StageJob) -> StageStatus:
     return anew(waits) if ends is None or world.now < ends else waits
 
 
-def asked_anew(job: StageJob, planned: PlannedStage, known: StageStatus, wanted: Mapping[str, str]) -> bool:
-    """Whether it failed for want of something that the Job wanted now, by its annotations, has and this one had not.
+def asked_anew(job: StageJob | None, planned: PlannedStage, known: StageStatus, wanted: Mapping[str, str]) -> bool:
+    """Whether it failed for want of something that the Job wanted now, by its annotations, has and its own had not.
 
-    Half the batch is tried by the training itself, in the pod that it has.
+    What that was stands in its record once the failure does: the Job may be gone. Half the batch is tried by the
+    training itself, in the pod that it has.
     """
-    failure = failure_of_job(job, planned.stage) if known.result is None else known.result.failure
-    return failure is not None and worth_another_try(failure.failure, job.given, wanted[GIVEN_ANNOTATION])
+    failure, before = None if known.result is None else known.result.failure, known.wanted
+    if job is not None and known.state is not StageState.FAILED:
+        failure = failure_of_job(job, planned.stage)
+        before = wanted_by(failure.failure, job.given)
+    return failure is not None and before not in (None, wanted_by(failure.failure, wanted[GIVEN_ANNOTATION]))
 
 
 def with_failure(known: StageStatus, planned: PlannedStage, failure: Failure, job: StageJob) -> StageStatus:
     """The record of a stage that has failed."""
     result = StageResult(stage=planned.stage, name=planned.variant, failure=failure)
     update = {"state": StageState.FAILED, "message": failure.message, "result": result, "keys": keys_of(planned)}
+    update["wanted"] = wanted_by(failure.failure, job.given)
     times = {"started": job.started or job.created, "finished": job.finished, "away_since": None}
     return known.model_copy(update=update | times)
 
@@ -91,7 +96,7 @@ def without_job(known: StageStatus) -> StageStatus:
 
 def anew(stage: StageStatus, *, replace: bool = False) -> StageStatus:
     """The record of a stage that is begun anew; its Job of now will go."""
-    update = {"turn": stage.turn + 1, "state": StageState.WAITING, "result": None, "message": ""}
+    update = {"turn": stage.turn + 1, "state": StageState.WAITING, "result": None, "wanted": None, "message": ""}
     return stage.model_copy(update=update | {"replace": replace or stage.replace, "finished": None})
 
 

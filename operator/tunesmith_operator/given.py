@@ -4,7 +4,6 @@ Of each only what its failures are about: an operator that is upgraded, or set o
 """
 
 import json
-from collections.abc import Mapping
 
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.keys import canonical_json
@@ -24,6 +23,8 @@ WANTED = {
     FailureClass.QUOTA_EXCEEDED: RESOURCES,
     FailureClass.SECRET_MISSING: SECRETS,
     FailureClass.ACCESS_DENIED: SECRETS,
+    # A repository that is private is not there for whoever may not see it.
+    FailureClass.SOURCE_ABSENT: SECRETS,
     FailureClass.IMAGE_PULL: IMAGE,
 }
 
@@ -34,19 +35,16 @@ _NOTHING = OperatorSettings()
 def given(stage: Stage, spec: JobSpec, where: StagePlace, settings: OperatorSettings) -> str:
     """The digests of a stage as it would be run now, as JSON."""
     secrets = [where.secrets, where.place.get("serviceAccountName")]
-    image = [settings.images.of(stage), where.place.get("imagePullSecrets", [])]
+    # A ServiceAccount may name pull secrets of its own.
+    image = [settings.images.of(stage), where.place.get("imagePullSecrets", []), where.place.get("serviceAccountName")]
     digests = {RESOURCES: _resources(stage, spec), SECRETS: digest_of(secrets), IMAGE: digest_of(image)}
     return canonical_json(digests).decode()
 
 
-def worth_another_try(failure: FailureClass, before: str, now: str) -> bool:
-    """Whether what a failure was for want of is another now; `before` and `now` are of `given` ("": not known)."""
-    wanted = WANTED.get(failure)
-    return wanted is not None and wanted in (known := _read(before)) and known[wanted] != _read(now).get(wanted)
-
-
-def _read(text: str) -> Mapping[str, str]:
-    return dict(json.loads(text)) if text else {}
+def wanted_by(failure: FailureClass, digests: str) -> str | None:
+    """The digest of what a failure is for want of, out of those of `given` ("": not known); None where of nothing."""
+    name, known = WANTED.get(failure), dict(json.loads(digests or "{}"))
+    return None if name is None else known.get(name)
 
 
 def _resources(stage: Stage, spec: JobSpec) -> str:

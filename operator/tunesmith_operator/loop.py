@@ -85,9 +85,19 @@ class Operator:
             before = JobStatus.model_validate_json(seen.status)
         except ValidationError:
             return
-        live = self.cache.lives((seen.namespace, seen.name), seen.uid)
-        said = unreadable(before, error, seen.generation, self.clock(), live=live)
+        live = self.cache.live((seen.namespace, seen.name), seen.uid)
+        # As of every failure: what works goes on to its end, what waits has nothing to wait for.
+        for job in live:
+            if not (job.begun or job.deleting):
+                await self._delete(seen.namespace, DeleteJob(job.name, job.uid, job.version))
+        said = unreadable(before, error, seen.generation, self.clock(), live=bool(live))
         await self._write(about, seen.version, before, said)
+
+    async def _delete(self, namespace: str, action: DeleteJob) -> None:
+        try:
+            await self.kube.delete_job(namespace, action.name, action.uid, action.version)
+        except (Absent, Conflict, Refused) as error:
+            log.info("%s/%s: it is not deleted: %s", namespace, action.name, error)
 
     async def _act(self, world: World, action: Action) -> World:
         """Do it; the world with what the API server said against a Job, the same where it said nothing.

@@ -28,7 +28,8 @@ _THEN = {
     FailureClass.ACCESS_DENIED: "Another Secret in the manifest is tried by itself; after anything else",
     FailureClass.IMAGE_PULL: "Another image or pull secret is tried by itself; after anything else",
     FailureClass.QUOTA_EXCEEDED: "Another request in the manifest is tried by itself; after anything else",
-    FailureClass.SOURCE_ABSENT: "If the manifest names the wrong one, delete the job and apply it anew; else",
+    FailureClass.SOURCE_ABSENT: "Another Secret in the manifest is tried by itself; if the name is wrong, delete the "
+    "job and apply it anew; else",
 }
 
 
@@ -132,7 +133,9 @@ def _failed_stage(name: str, namespace: str, stages: tuple[StageStatus, ...]) ->
     if first is None:
         return None
     asked = f"ask for it again: tunesmith retry {name} -n {namespace}."
-    return first.model_copy(update={"hint": f"{first.hint} {_THEN.get(first.failure, 'Then')} {asked}".lstrip()})
+    # What publish did not find is the hub's, and its name may change.
+    then = "Then" if first.stage is Stage.PUBLISH else _THEN.get(first.failure, "Then")
+    return first.model_copy(update={"hint": f"{first.hint} {then} {asked}".lstrip()})
 
 
 def _failed_gates(stages: tuple[StageStatus, ...]) -> Failure | None:

@@ -110,6 +110,11 @@ class StageJob:
     pods: tuple[StagePod, ...] = ()
 
     @property
+    def begun(self) -> bool:
+        """Whether a pod of it has ever run."""
+        return self.state is not JobState.PENDING or any(pod.started is not None for pod in self.pods)
+
+    @property
     def newest_pod(self) -> StagePod | None:
         """The one that was made last: what an older one has said has been tried again."""
         return max(self.pods, key=lambda pod: pod.created, default=None)

@@ -223,6 +223,12 @@ def failed_text(stage_name: str, failure: FailureClass, artifact: ArtifactRefere
     return StageResult(stage=stage, failure=told).model_dump_json(by_alias=True)
 
 
+def rules_of(changes: dict[str, Any]) -> Rules:
+    """Of an operator that is set otherwise."""
+    changed = OperatorSettings.model_validate(SETTINGS.model_dump() | changes)
+    return Rules(changed, Builder(changed).job)
+
+
 def one_pass(
     cluster: Cluster, seen: World | None = None, version: int | None = None, writes: int = 1_000, rules: Rules = RULES
 ) -> Decision:

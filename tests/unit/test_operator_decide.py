@@ -2,18 +2,16 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from support.builders import a_plan, a_spec
-from support.small_cluster import ROWS, RULES, SETTINGS, Cluster, job_of, one_pass, settle, until
+from support.small_cluster import ROWS, RULES, SETTINGS, Cluster, job_of, one_pass, rules_of, settle, until
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.keys import RECIPES
 from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import ArtifactReference, Kind
 from tunesmith_api.status import JobStatus, Phase, StageState
-from tunesmith_operator.building import Builder
 from tunesmith_operator.decide import CreateJob, DeleteObject, decide
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.settings import OperatorSettings
@@ -163,6 +161,23 @@ def test_a_stage_that_ran_out_of_memory_is_begun_anew_with_more(cluster: Cluster
     assert settle(cluster).phase is Phase.COMPLETE
 
 
+def test_a_stage_that_ran_out_of_disk_is_begun_anew_with_more(cluster: Cluster) -> None:
+    """A day later too, when its Job is gone: what it was for want of stands in its record."""
+    until(cluster, "train")
+    cluster.fail(job_of(cluster, "train"), FailureClass.DISK_FULL)
+    assert settle(cluster).phase is Phase.FAILED
+    cluster.now += SETTINGS.keep_jobs
+    one_pass(cluster)
+    cluster.collect()
+    assert cluster.jobs == {}
+    cluster.edit(gates={"minAnswersClean": 0.5})
+    assert settle(cluster).phase is Phase.FAILED
+    cluster.edit(stages=[{"name": "train", "resources": {"requests": {"ephemeral-storage": "90Gi"}}}])
+
+    assert settle(cluster).phase is Phase.COMPLETE
+    assert cluster.made.count("train") == 2
+
+
 def test_a_training_that_ran_out_of_a_gpus_memory_is_begun_anew_with_another(cluster: Cluster) -> None:
     """Its failure says which would do; a person who changes something else has to ask."""
     cluster.edit(training={"gpu": {"memory": "24Gi"}})
@@ -197,22 +212,6 @@ def test_an_upgrade_with_new_images_begins_nothing_anew(cluster: Cluster, failur
 
     assert one_pass(cluster, rules=rules_of(newer)).actions == ()
     assert cluster.status.phase is Phase.FAILED
-
-
-def test_an_image_that_could_not_be_pulled_is_tried_with_another(cluster: Cluster) -> None:
-    """An upgrade is what heals it."""
-    until(cluster, "train")
-    cluster.fail(job_of(cluster, "train"), FailureClass.IMAGE_PULL)
-    settle(cluster)
-
-    one_pass(cluster, rules=rules_of({"images": {"trainer": "another"}}))
-    assert (state_of(cluster, "train"), cluster.status.phase) == (StageState.WAITING, Phase.RUNNING)
-
-
-def rules_of(changes: dict[str, Any]) -> Rules:
-    """Of an operator that is set otherwise."""
-    changed = OperatorSettings.model_validate(SETTINGS.model_dump() | changes)
-    return Rules(changed, Builder(changed).job)
 
 
 def test_a_job_that_has_not_begun_gets_what_the_manifest_says_now(cluster: Cluster) -> None:

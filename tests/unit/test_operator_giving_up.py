@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.builders import MODEL, a_spec
-from support.small_cluster import NOON, ROWS, SETTINGS, Cluster, job_of, one_pass, settle, until
+from support.small_cluster import NOON, ROWS, SETTINGS, Cluster, job_of, one_pass, rules_of, settle, until
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.status import Phase, StageState, StageStatus
 from tunesmith_operator.decide import CreateJob, Decision
@@ -256,6 +256,23 @@ def test_a_container_that_does_not_start_is_waited_for_or_not(
     assert "why" in cluster.status.failure.message
 
 
+def test_another_image_is_tried_by_itself(cluster: Cluster) -> None:
+    """An upgrade is what heals it; the Job that could not start is gone by then."""
+    one_pass(cluster)
+    with_pods(cluster, "prepare", a_pod(cluster, scheduled=cluster.now, waiting=("ErrImageNeverPull", "why")))
+    for _ in range(2):
+        one_pass(cluster)
+    cluster.collect()
+    assert (cluster.jobs, cluster.status.phase) == ({}, Phase.RUNNING)
+    one_pass(cluster)
+    assert cluster.status.phase is Phase.FAILED
+    assert one_pass(cluster).actions == ()
+
+    one_pass(cluster, rules=rules_of({"images": {"trainer": "another"}}))
+    assert record(cluster, "prepare").state is StageState.WAITING
+    assert settle(cluster).phase is Phase.COMPLETE
+
+
 def test_a_lost_node_is_told(cluster: Cluster) -> None:
     """Its pod is to go, and nothing says that it has: only a person knows whether the machine is off."""
     until(cluster, "train")
@@ -299,6 +316,11 @@ def test_a_quota_that_is_less_than_one_pod_needs_ends_the_job(cluster: Cluster) 
     assert failure is not None
     assert failure.failure is FailureClass.QUOTA_EXCEEDED
     assert failure.message == "prepare asks for requests.memory 4Gi, and the quota small has 2Gi for all"
+    one_pass(cluster)
+    cluster.collect()
+    assert settle(cluster).phase is Phase.FAILED
+    cluster.edit(stages=[{"name": "prepare", "resources": {"requests": {"memory": "1Gi"}}}])
+    assert settle(cluster).phase is Phase.COMPLETE
 
 
 @pytest.mark.parametrize(
@@ -378,7 +400,9 @@ def test_a_failure_says_how_to_ask_again(cluster: Cluster) -> None:
     assert failure.hint.endswith("Then ask for it again: tunesmith retry job -n team.")
 
 
-@pytest.mark.parametrize("failure", [FailureClass.SECRET_MISSING, FailureClass.ACCESS_DENIED])
+@pytest.mark.parametrize(
+    "failure", [FailureClass.SECRET_MISSING, FailureClass.ACCESS_DENIED, FailureClass.SOURCE_ABSENT]
+)
 def test_another_secret_in_the_manifest_is_worth_another_try(cluster: Cluster, failure: FailureClass) -> None:
     """By itself, since its pod is given another then."""
     until(cluster, "prepare")
