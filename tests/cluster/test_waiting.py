@@ -95,6 +95,20 @@ def test_a_store_that_is_away_fails_no_job(kubelet: Kubelet, tmp_path: Path) -> 
     assert [stage["turn"] for stage in job.status["stages"] if stage["name"] == "train"] == [1]
 
 
+def test_a_spec_that_only_the_operator_refuses_leaves_nothing_waiting(kubelet: Kubelet, tmp_path: Path) -> None:
+    """What has not begun is deleted, as after any failure: it would begin by the old spec whenever there is room."""
+    with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):
+        job = a_job(kubelet, SPEC)
+        kubelet.pod_of("bot", "prepare")
+        job.edit(stages=[{"name": "train", "nodeSelector": {"a b": "x"}}])
+        assert job.is_in("Failed")["failure"]["class"] == "SpecInvalid"
+        jobs = f"/apis/batch/v1/namespaces/{kubelet.namespace}/jobs"
+        wait_until(lambda: kubelet.plane.get(jobs)["items"] == [], "the Job to go", 60)
+
+        job.edit(stages=[{"name": "train", "nodeSelector": {"zone": "x"}}])
+        job.completed()
+
+
 def test_a_spec_that_only_the_operator_refuses_says_so_and_can_be_corrected(kubelet: Kubelet, tmp_path: Path) -> None:
     """The API server does not look at the keys of a map. It has not failed as long as a pod of it runs."""
     with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace):

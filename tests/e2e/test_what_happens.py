@@ -138,7 +138,7 @@ def test_a_gpu_that_another_pod_holds_is_waited_for_and_then_taken(small: RealJo
 
     assert (status["failure"]["class"], status["failure"]["stage"]) == ("Unschedulable", "train")
     assert "torch finds none" in status["failure"]["message"]
-    assert 0 < status["gpuSeconds"] < status["cpuSeconds"] + SECONDS
+    assert status["gpuSeconds"] > 0
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_of_two_that_wait_for_a_gpu_the_more_urgent_one_is_first(small: RealJob)
             both.append(job)
     patient, urgent = (stage_of(job.ended("Failed"), "train") for job in both)
 
-    assert urgent["started"] < patient["started"]
+    assert urgent["finished"] < patient["finished"]
 
 
 @pytest.mark.slow

@@ -171,6 +171,22 @@ def test_a_proxy_that_is_away(
     assert not [secret for secret in ("anna", ESCAPED, PASSWORD) if secret in shown]
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_is_no_service_that_does(
+    minio: S3Server, proxy: ForwardProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """Its 403 is a page and no word of S3: the credentials are right, and the way is wrong."""
+    monkeypatch.setenv(f"{scheme}_proxy", proxy.url)
+    proxy.refusal = 403
+    location = s3_place(minio, tmp_path).location.model_copy(update={"endpoint": f"{scheme}://store.invalid"})
+
+    failure = failure_of(open_store(location, tmp_path))
+
+    assert failure.failure is FailureClass.STORE_UNAVAILABLE
+    assert "403" in failure.message
+    assert "NO_PROXY" in failure.hint
+
+
 @pytest.mark.parametrize("scheme", [pytest.param("http", marks=pytest.mark.slow), "https"])
 def test_a_service_that_the_proxy_does_not_reach(
     minio: S3Server, proxy: ForwardProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str

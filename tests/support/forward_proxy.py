@@ -24,13 +24,17 @@ _BLOCK = 1 << 16
 
 
 class ForwardProxy(ThreadingHTTPServer):
-    """Lets through whom it knows (``name:password``, None: all); `passed` is each request that went through."""
+    """Lets through whom it knows (``name:password``, None: all); `passed` is each request that went through.
+
+    With a `refusal` it answers everything with this status, in its own words.
+    """
 
     daemon_threads = True
 
     def __init__(self, credentials: str | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.passed: list[tuple[str, str]] = []
+        self.refusal: int | None = None
         self.wanted = None if credentials is None else f"Basic {base64.b64encode(credentials.encode()).decode()}"
 
     @property
@@ -100,6 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815  # the names that the server looks for
 
     def _admitted(self) -> bool:
+        if self.server.refusal is not None:
+            self.send_error(self.server.refusal)
+            return False
         if self.server.wanted in (None, self.headers.get("Proxy-Authorization")):
             self.server.passed.append((self.command, self.path))
             return True

@@ -7,6 +7,8 @@ import pytest
 
 from tunesmith.cli.standing import failure_lines, headline, news, standing
 from tunesmith.cli.terminal import terminal
+from tunesmith.cluster.connection import Connection
+from tunesmith.cluster.jobs import read_jobs
 from tunesmith.cluster.problem import ClusterProblem
 from tunesmith.cluster.retrying import stages_to_retry
 from tunesmith.cluster.seen import SeenJob, seen_job
@@ -210,3 +212,22 @@ def test_everything_stands_in_the_tables(capsys: pytest.CaptureFixture[str]) -> 
     ]
     assert "\x1b" not in told
     assert "its Job is refused" in told
+
+
+def test_a_status_of_another_version_keeps_no_other_job_from_the_list() -> None:
+    """It is listed, with the sentence in place of what it has."""
+    meta = {"name": "odd", "namespace": "team", "uid": "u", "resourceVersion": "1"}
+    bodies = [{"metadata": meta, "status": {"phase": "Unheard"}}, {"metadata": meta | {"name": "bot"}, "status": {}}]
+    connection = Answering("https://nowhere", None, {"items": bodies})
+
+    seen = {each.name: each.status.message for each in read_jobs(connection, "team")}
+
+    assert list(seen) == ["bot", "odd"]
+    assert "another version has written it" in seen["odd"]
+
+
+class Answering(Connection):
+    """An API server that has one answer, its client."""
+
+    def ask(self, *_: Any, **__: Any) -> tuple[int, dict[str, Any]]:
+        return 200, self.client

@@ -1,7 +1,7 @@
 """The day that templates see which write the date, in training, measuring and chat: the same text every day (P10)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 # Llama 3.2's own fallback where no clock is there, and its form.
@@ -21,16 +21,17 @@ def writes_today(template: str) -> bool:
     return "strftime_now" in template and "date_string" not in template
 
 
-def on_the_fixed_day(text: str, template: str, days: Iterable[datetime]) -> str:
-    """What `template` would have made of the fixed day in place of one of `days`, on which it was rendered.
+def on_the_fixed_day(text: str, template: str, days: Sequence[datetime]) -> str:
+    """`text`, which `template` has made on one of `days`, as it would have been on the fixed day.
 
-    What else in it looks like that day's date is changed as well, so both sides of a comparison go through here.
+    Dates are changed one after another as the template writes them: another that stands behind them is a user's own.
     """
     if not writes_today(template):
         return text
-    forms = {found[2] for found in _CLOCK.finditer(template)}
-    dates = {day.strftime(form): FIXED_DAY.strftime(form) for form in forms for day in days}
-    # The longest first: a form of another ("%Y") would break it.
-    for date in sorted(dates, key=len, reverse=True):
-        text = text.replace(date, dates[date])
-    return text
+    done = ""
+    for form in (found[2] for found in _CLOCK.finditer(template)):
+        dates = [day.strftime(form) for day in days if day.strftime(form) in text]
+        if dates:
+            before, _, text = text.partition(min(dates, key=text.index))
+            done += before + FIXED_DAY.strftime(form)
+    return done + text

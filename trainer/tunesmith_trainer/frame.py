@@ -13,6 +13,7 @@ from pathlib import Path
 from tunesmith.llama_cpp import find_tools
 from tunesmith.store import Artifacts, Manifest, open_store
 from tunesmith.store.checkpoints import Checkpoints
+from tunesmith.store.folders import files_below
 from tunesmith.store.publication import deliver, make_known
 from tunesmith.store.runs import new_run, refresh_run
 from tunesmith_api.failures import FailureClass
@@ -261,7 +262,7 @@ def _commit(call: Call, outcome: Outcome, manifests: Mapping[ArtifactReference, 
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in files_below(folder))
 
 
 def _variant(request: StageRequest) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunesmith.resolve import Access, Fetched, changed, fetch_adapter, fetch_model, resolve_dataset
-from tunesmith.resolve.uri import portable
+from tunesmith.resolve.uri import Scheme, portable
 from tunesmith.store import Artifacts
 from tunesmith_api.execution import PrepareExecution
 from tunesmith_api.resolved import ResolvedDataset, ResolvedFile
@@ -38,11 +38,15 @@ def gather(request: StageRequest, artifacts: Artifacts, scratch: Path, progress:
             request.replace or artifacts.find(output.kind, output.key) is None
         ):
             folder = scratch / output.kind.value
-            size = told.resolved.model.dimensions.bytes if output.kind is Kind.BASE else 0
-            progress(0.0, moving("fetching", size))
+            model = told.resolved.model
+            # What lies on this machine is linked.
+            far = output.kind is Kind.BASE and not model.uri.startswith(f"{Scheme.FILE}://")
+            size = model.dimensions.bytes if output.kind is Kind.BASE else 0
+            progress(0.0, moving("fetching", size if far else 0))
             meta = _fetch(told, output.kind, folder, access)
             progress(0.0, moving("storing", size))
             _mirror(request, output, artifacts, folder, meta)
+    progress(0.0, moving("fetching", sum(pinned.size for pinned in told.resolved.datasets)))
     for index, (dataset, pinned) in enumerate(zip(told.datasets, told.resolved.datasets, strict=True)):
         _lay_out(dataset, pinned, scratch / "sources" / str(index), access)
     if told.evaluation.dataset is not None and told.resolved.evaluation is not None:

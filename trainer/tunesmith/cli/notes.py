@@ -26,7 +26,7 @@ def notes_on_model(job: FineTuneJob, model: ResolvedModel) -> tuple[str, ...]:
 
 def hungriest_of(room: Room, left: Sequence[str]) -> str | None:
     """The stage that takes most memory of those that are left."""
-    return max(left, key=lambda name: room.needs.get(name, 0), default=None)
+    return max(left, key=room.needs.__getitem__, default=None)
 
 
 def notes_on_memory(room: Room, left: Sequence[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +63,7 @@ def plan(
     values = resolve_settings(local.job.metadata.name, local.job.spec, resolved)
     types = tuple(type_.value for type_ in local.job.spec.quantizations)
     there = {stage.name: _in_store(local, stage.name) for stage in local.plan.stages}
-    left = tuple(name for name, found in there.items() if not found)
+    left = _left(there)
     known = Known(rows=_rows_here(resolved, text.folder), left=left, bf16=native_bf16(cpu_flags()))
     expected = estimate(resolved, values, types, known)
     settings = settings_table(local.written, local.job.spec, resolved)
@@ -90,6 +91,11 @@ def _rows_unread(there: dict[str, bool], manifest: Path) -> tuple[str, ...]:
     # A pipe has been read to its end: its name would find nothing.
     named = shlex.quote(str(manifest)) if manifest.is_file() else "JOB.YAML"
     return (f"Rows were not looked at: tunesmith validate {named}",)
+
+
+def _left(there: Mapping[str, bool]) -> tuple[str, ...]:
+    """The stages whose outputs are not in the store yet."""
+    return tuple(name for name, found in there.items() if not found)
 
 
 def _in_store(local: LocalJob, name: str) -> bool:
@@ -140,7 +146,7 @@ def _estimates(local: LocalJob, expected: Estimate, there: dict[str, bool]) -> T
     for name, size in expected.file_bytes.items():
         table.add_row(f"size of {name}", f"{megabytes(size)} MB")
     table.add_row("disk, store and scratch, in all", f"{expected.disk_bytes / 1e9:.1f} GB")
-    if hungriest := hungriest_of(local.site.room, [name for name, found in there.items() if not found]):
+    if hungriest := hungriest_of(local.site.room, _left(there)):
         table.add_row("memory", f"{local.site.room.needs[hungriest] / 1e9:.1f} GB, for {hungriest}")
     table.add_row("left to download", f"{expected.download_bytes / 1e9:.2f} GB")
     table.add_row("tokens to train on", f"{expected.train_tokens:,}")
@@ -165,7 +171,7 @@ def _document(
             "fileBytes": expected.file_bytes,
             "diskBytes": expected.disk_bytes,
             "downloadBytes": expected.download_bytes,
-            "memoryBytes": max((local.site.room.needs[name] for name, found in there.items() if not found), default=0),
+            "memoryBytes": local.site.room.needs.get(str(hungriest_of(local.site.room, _left(there))), 0),
             "trainTokens": expected.train_tokens,
             "coreSeconds": expected.seconds,
         },

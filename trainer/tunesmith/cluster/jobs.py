@@ -31,9 +31,20 @@ def read_job(connection: Connection, namespace: str, name: str) -> SeenJob:
 
 
 def read_jobs(connection: Connection, namespace: str | None) -> list[SeenJob]:
-    """The jobs of a namespace by name; of all namespaces where it is None."""
+    """The jobs of a namespace by name; of all namespaces where it is None.
+
+    One whose status another version has written is there too, and says so.
+    """
     items = connection.ask("GET", _path(namespace))[1]["items"]
-    return sorted(map(seen_job, items), key=lambda seen: (seen.namespace, seen.name))
+    return sorted(map(_listed, items), key=lambda seen: (seen.namespace, seen.name))
+
+
+def _listed(body: Mapping[str, Any]) -> SeenJob:
+    try:
+        return seen_job(body)
+    except ClusterProblem as problem:
+        said = {"observedGeneration": 1, "message": problem.message}
+        return seen_job({**body, "status": said})
 
 
 def find_job(connection: Connection, namespace: str, name: str) -> SeenJob | None:

@@ -1,6 +1,7 @@
 """A manifest and an output folder become a job that can be carried out: record, pinned sources, plan and site."""
 
 import fcntl
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -99,7 +100,8 @@ def _room(job: FineTuneJob, plan: Plan, resolved: Resolved) -> Room:
     values = resolve_settings(job.metadata.name, job.spec, resolved)
     gpu = _uses_gpu(job)
     needs = {stage.name: memory_bytes(stage, resolved, values, gpu=gpu) for stage in plan.stages}
-    return Room(stages_at_once(), available_memory(), needs)
+    # Where nothing is known of it (macOS), all there is.
+    return Room(stages_at_once(), available_memory() or math.inf, needs)
 
 
 def _uses_gpu(job: FineTuneJob) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -110,6 +111,8 @@ def told(where: str, revision: str | None, ask: Callable[[], _Result], then: str
         raise absent(f"{where} does not exist or is private", hint) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
+        if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            raise absent(f"{where}: the hub answered {status}") from error
         denied = status in (401, 403)
         failure = FailureClass.ACCESS_DENIED if denied else FailureClass.SOURCE_UNAVAILABLE
         raise StageFailure(failure, f"{where}: the hub answered {status}") from error

@@ -68,7 +68,10 @@ class Listing:
 
 
 def list_source(source: Source, kind: str, revision: str | None, access: Access) -> Listing:
-    """What a source holds. `kind` is ``model`` or ``dataset``; raises `SourceUnavailable`, `AccessDenied`."""
+    """What a source holds. `kind` is ``model`` or ``dataset``.
+
+    Raises `SourceUnavailable`, `SourceAbsent`, `AccessDenied`.
+    """
     if source.scheme is Scheme.HF:
         found = hub.list_repository(source.place, kind, revision, access.token)
         return Listing(kind, found.revision, found.files, found.license, found.parameters)

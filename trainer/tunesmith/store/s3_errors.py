@@ -36,6 +36,10 @@ def s3_failure(error: Exception, action: str, uri: str, proxy: str | None = None
     if isinstance(error, MinioException):
         if _status(error) == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
             return _unknown_to_proxy(action, where)
+        if proxy and isinstance(error, InvalidResponseError):
+            # Not in the words of S3: the proxy itself has answered.
+            message = f"cannot {action}: {where} answers {_code(error)}"
+            return StageFailure(FailureClass.STORE_UNAVAILABLE, message, hint)
         return _answered(error, action, where, hint)
     reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
     if isinstance(error, MaxRetryError) and isinstance(reason, ProxyError):

@@ -58,7 +58,7 @@ def rendering_findings(server: Server, probes: Sequence[Probe], bos: str | None)
         began = today()
         rendered = server.apply_template(probe.messages)
         days = (began, today())
-        rendered, wanted = (on_the_fixed_day(text, template, days) for text in (rendered, probe.text))
+        rendered, wanted = on_the_fixed_day(rendered, template, days), probe.text
         if bos and wanted.startswith(bos) and not rendered.startswith(bos):
             wanted = wanted.removeprefix(bos)
         if rendered != wanted:

@@ -20,7 +20,8 @@ _CARD = "Invalid metadata in README.md"
 def push(folder: Path, hub: HubSettings, secrets: Path | None) -> str:
     """Make the repository if it is not there and upload the wanted files in one commit; the commit's address.
 
-    Raises `AccessDenied`, `SourceUnavailable`, `SecretMissing`, and `SpecInvalid` for a card that the hub refuses.
+    Raises `AccessDenied`, `SourceUnavailable`, `SourceAbsent`, `SecretMissing`, and `SpecInvalid` for a card that the
+    hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -43,7 +44,7 @@ def push(folder: Path, hub: HubSettings, secrets: Path | None) -> str:
             raise _refused(hub.repo, error) from error
         message = f"hf://{hub.repo}: the upload broke off ({type(error).__name__}: {str(error)[:200]})"
         raise StageFailure(FailureClass.SOURCE_UNAVAILABLE, message, "Run the same command again.") from error
-    log.info("pushed to %s", url)
+    log.info("pushed %d files to %s", len(additions), url)
     return url
 
 
