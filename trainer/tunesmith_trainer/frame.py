@@ -126,10 +126,7 @@ def _run(call: Call, planned: Iterable[tuple[str, str]] = ()) -> StageResult:
         if request.stage is Stage.PREPARE:
             gather(request, call.artifacts, call.scratch, progress)
         manifests = {reference: call.artifacts.expect(reference.kind, reference.key) for reference in _reads(request)}
-        if (size := _to_fetch(call, manifests)) is not None:
-            progress(0.0, moving("fetching", size))
-        work = _work(call, manifests, progress)
-        progress(0.0, {"phase": ""})
+        work = _fetched(call, manifests, progress)
         entry: StageEntry = importlib.import_module(f"tunesmith_trainer.{request.stage.value}").run
         outcome = entry(work)
         progress(1.0, moving("storing", sum(_size(made.folder) for made in outcome.outputs.values())))
@@ -201,6 +198,17 @@ def _to_fetch(call: Call, manifests: Mapping[ArtifactReference, Manifest]) -> in
     only = _only(call)
     entries = (entry for manifest in manifests.values() for entry in manifest.files)
     return sum(entry.size for entry in entries if only is None or entry.path in only)
+
+
+def _fetched(call: Call, manifests: Mapping[ArtifactReference, Manifest], progress: Progress) -> Work:
+    """The work, once its inputs are here; what is read in place is not told of."""
+    size = _to_fetch(call, manifests)
+    if size is None:
+        return _work(call, manifests, progress)
+    progress(0.0, moving("fetching", size))
+    work = _work(call, manifests, progress)
+    progress(0.0, {"phase": ""})
+    return work
 
 
 def _work(call: Call, manifests: Mapping[ArtifactReference, Manifest], progress: Progress) -> Work:
