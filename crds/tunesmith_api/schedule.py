@@ -21,6 +21,10 @@ class Room:
         together = sum(self.needs.get(each, 0) for each in (*running, name))
         return not running or (len(running) < self.at_once and together <= self.memory_bytes)
 
+    def hungriest(self, names: Collection[str]) -> tuple[str, int]:
+        """Which of these stages needs most memory, and its bytes; of none ("", 0)."""
+        return max(((name, self.needs[name]) for name in names), key=lambda each: each[1], default=("", 0))
+
 
 def ready(plan: Plan, done: Collection[str], running: Collection[str], room: Room) -> tuple[PlannedStage, ...]:
     """The stages to start now, in the plan's order."""

@@ -1,6 +1,6 @@
 """From a stage and its record to the batch/v1 Job that runs it, sized by the plan's own estimates."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_api.effective import resolve_settings
@@ -36,9 +36,7 @@ class Builder:
         request = request_of(world, course, stage, status, self.settings)
         request = request.model_copy(update={"progress": self.progress})
         where = self._place(world, course, stage)
-        identity = replace(
-            _identity(world, course, stage, status), given=given(stage.stage, world.spec, where, self.settings)
-        )
+        identity = _identity(world, course, stage, status, given(stage.stage, world.spec, where, self.settings))
         template = pod_template(request, identity, where, self.settings)
         return stage_job(template, identity, world.spec.backoff_limit, seconds_left(world))
 
@@ -63,7 +61,7 @@ class Builder:
         )
 
 
-def _identity(world: World, course: Course, stage: PlannedStage, status: StageStatus) -> JobIdentity:
+def _identity(world: World, course: Course, stage: PlannedStage, status: StageStatus, digests: str) -> JobIdentity:
     return JobIdentity(
         name=course.job_name_of(stage),
         owner=world.name,
@@ -72,5 +70,6 @@ def _identity(world: World, course: Course, stage: PlannedStage, status: StageSt
         stage=stage.name,
         keys=canonical_json(stage.recorded_keys().to_json_dict()).decode(),
         turn=status.turn,
+        given=digests,
         limit=world.spec.active_deadline_seconds,
     )

@@ -4,7 +4,7 @@ Nothing here remembers. What has to outlast the operator stands in the status, w
 the actions; what follows from it is done in the next pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -152,7 +152,7 @@ def _to_go(
     if stage is None:
         # One that has failed would be taken for its stage's if that were asked for again.
         return job.state is not JobState.COMPLETE
-    if outcome.stopped or (outcome.status.failure is not None and not job.begun):
+    if outcome.stopped or (outcome.status.failure is not None and job.waits):
         return not job.ended
     written = next((each for each in world.status.stages if each.name == stage.name), None)
     if written is not None and job.turn < written.turn:
@@ -164,6 +164,11 @@ def _to_go(
         return not job.ended
     status = written or folded.stage(stage.name)
     return job.idle and job.template != rules.marks(world, folded.course, stage, status)[TEMPLATE_ANNOTATION]
+
+
+def waiting(jobs: Iterable[StageJob]) -> tuple[DeleteJob, ...]:
+    """The deletions after a failure that nothing else is known of: what works goes on, what waits has nothing to."""
+    return tuple(DeleteJob(job.name, job.uid, job.version) for job in jobs if job.waits and not job.deleting)
 
 
 def _expired(world: World, status: JobStatus) -> bool:

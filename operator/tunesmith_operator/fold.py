@@ -96,8 +96,8 @@ def _seen(world: World, rules: Rules, course: Course, planned: PlannedStage, kno
     if known.state is StageState.DONE:
         return _with_keys(known, course, planned)
     gone = job is None or job.turn < known.turn
-    if gone and known.state is StageState.FAILED and _asked_anew(world, rules, course, planned, known):
-        return anew(known)
+    if gone and known.state is StageState.FAILED:
+        return anew(known) if asked_anew(None, planned, known, rules.marks(world, course, planned, known)) else known
     if job is None or gone:
         return _refused(world, planned, without_job(known), course.job_name_of(planned))
     if job.ended or known.state is StageState.FAILED:
@@ -114,20 +114,9 @@ def _ended(
         return known
     if job.state is JobState.COMPLETE and known.state is not StageState.FAILED:
         return complete(job, planned, known)
-    if _asked_anew(world, rules, course, planned, known, job):
+    if asked_anew(job, planned, known, rules.marks(world, course, planned, known)):
         return anew(known.model_copy(update={"turn": job.turn}))
     return failed(world, rules.settings, planned, known, job)
-
-
-def _asked_anew(  # noqa: PLR0913, PLR0917  # what a pass over a stage is given, and its Job
-    world: World,
-    rules: Rules,
-    course: Course,
-    planned: PlannedStage,
-    known: StageStatus,
-    job: StageJob | None = None,
-) -> bool:
-    return asked_anew(job, planned, known, rules.marks(world, course, planned, known))
 
 
 def _under_way(world: World, rules: Rules, planned: PlannedStage, known: StageStatus, job: StageJob) -> StageStatus:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tunesmith_api.stages import JobReference
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.cache import Cache, Key
-from tunesmith_operator.decide import Action, CreateJob, DeleteJob, decide
+from tunesmith_operator.decide import Action, CreateJob, DeleteJob, decide, waiting
 from tunesmith_operator.excerpts import Excerpt, stage_job_of
 from tunesmith_operator.explaining import Explained
 from tunesmith_operator.fold import Rules
@@ -86,10 +86,8 @@ class Operator:
         except ValidationError:
             return
         live = self.cache.live((seen.namespace, seen.name), seen.uid)
-        # As of every failure: what works goes on to its end, what waits has nothing to wait for.
-        for job in live:
-            if not (job.begun or job.deleting):
-                await self._delete(seen.namespace, DeleteJob(job.name, job.uid, job.version))
+        for action in waiting(live):
+            await self._delete(seen.namespace, action)
         said = unreadable(before, error, seen.generation, self.clock(), live=bool(live))
         await self._write(about, seen.version, before, said)
 

@@ -110,9 +110,9 @@ class StageJob:
     pods: tuple[StagePod, ...] = ()
 
     @property
-    def begun(self) -> bool:
-        """Whether a pod of it has ever run."""
-        return self.state is not JobState.PENDING or any(pod.started is not None for pod in self.pods)
+    def waits(self) -> bool:
+        """Whether no pod of it has ever run."""
+        return self.state is JobState.PENDING and all(pod.started is None for pod in self.pods)
 
     @property
     def newest_pod(self) -> StagePod | None:

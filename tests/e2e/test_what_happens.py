@@ -3,6 +3,8 @@
 import io
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -120,20 +122,29 @@ def test_what_no_node_has_is_waited_for_and_told(small: RealJob) -> None:
     job.kubectl("delete", "ftj/greedy")
 
 
-def an_l4(cluster: Layout) -> None:
-    """The node is labelled as GPU feature discovery labels one with an L4."""
-    kubectl(cluster, "label", "node", str(node(cluster)), "nvidia.com/gpu.memory=23034", "--overwrite")
+@contextmanager
+def l4_held(small: RealJob) -> Iterator[None]:
+    """Within it the node's only GPU is held by another pod, and labelled as GPU feature discovery labels an L4."""
+    if small.cluster.origin is not Origin.BUILT:
+        pytest.skip("what this cluster's nodes have is not ours to say")
+    kubectl(small.cluster, "label", "node", str(node(small.cluster)), "nvidia.com/gpu.memory=23034", "--overwrite")
+    with occupied(small.cluster, small.namespace, GPU):
+        yield
+
+
+def waiting_for_the_gpu(small: RealJob, name: str, memory: str, seed: int, priority: int = 0) -> RealJob:
+    """A job whose training waits for it."""
+    training = LONG | {"seed": seed, "gpu": {"memory": memory}}
+    job = small.another(name, training=training, priority=priority, backoffLimit=0)
+    job.until(lambda status: f"Insufficient {GPU}" in status["message"], "the job to wait for the GPU")
+    return job
 
 
 @pytest.mark.slow
 def test_a_gpu_that_another_pod_holds_is_waited_for_and_then_taken(small: RealJob) -> None:
     """By the scheduler, on a node whose label says what an L4 shows of its 24 GB; torch then finds none in it."""
-    if small.cluster.origin is not Origin.BUILT:
-        pytest.skip("what this cluster's nodes have is not ours to say")
-    an_l4(small.cluster)
-    with occupied(small.cluster, small.namespace, GPU):
-        job = small.another("queued", training=LONG | {"seed": 15, "gpu": {"memory": "24Gi"}}, backoffLimit=0)
-        job.until(lambda status: f"Insufficient {GPU}" in status["message"], "the job to wait for the GPU")
+    with l4_held(small):
+        job = waiting_for_the_gpu(small, "queued", "24Gi", seed=15)
     status = job.ended("Failed")
 
     assert (status["failure"]["class"], status["failure"]["stage"]) == ("Unschedulable", "train")
@@ -144,17 +155,11 @@ def test_a_gpu_that_another_pod_holds_is_waited_for_and_then_taken(small: RealJo
 @pytest.mark.slow
 def test_of_two_that_wait_for_a_gpu_the_more_urgent_one_is_first(small: RealJob) -> None:
     """By the scheduler, though it has come later."""
-    if small.cluster.origin is not Origin.BUILT:
-        pytest.skip("what this cluster's nodes have is not ours to say")
-    an_l4(small.cluster)
-    with occupied(small.cluster, small.namespace, GPU):
-        both = []
-        for name, priority, seed in (("patient", 0, 18), ("urgent", 5, 19)):
-            job = small.another(
-                name, training=LONG | {"seed": seed, "gpu": {"memory": "16Gi"}}, priority=priority, backoffLimit=0
-            )
-            job.until(lambda status: f"Insufficient {GPU}" in status["message"], "the job to wait for the GPU")
-            both.append(job)
+    with l4_held(small):
+        both = [
+            waiting_for_the_gpu(small, name, "16Gi", seed, priority)
+            for name, seed, priority in (("patient", 18, 0), ("urgent", 19, 5))
+        ]
     patient, urgent = (stage_of(job.ended("Failed"), "train") for job in both)
 
     assert urgent["finished"] < patient["finished"]

@@ -6,8 +6,6 @@ Hosts that end with ``.invalid`` are this machine to it, and to nobody else (RFC
 import base64
 import select
 import socket
-import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
@@ -17,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from support.servers import self_signed
+from support.serving import serving
 
 # Between two neighbours only (RFC 9110, 7.6.1).
 _NOT_FORWARDED = {"connection", "proxy-authorization", "proxy-connection", "transfer-encoding"}
@@ -28,8 +27,6 @@ class ForwardProxy(ThreadingHTTPServer):
 
     With a `refusal` it answers everything with this status, in its own words.
     """
-
-    daemon_threads = True
 
     def __init__(self, credentials: str | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -51,15 +48,9 @@ def forward_proxy(credentials: str | None = None, certificate: Path | None = Non
     """A proxy that is up; with a folder for its `certificate` it is behind TLS itself (`self_signed` writes there)."""
     proxy = ForwardProxy(credentials)
     if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self_signed(certificate), certificate / "private.key")
-        proxy.socket = context.wrap_socket(proxy.socket, server_side=True)
-    threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+        self_signed(certificate)
+    with serving(proxy, certificate):
         yield proxy
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,13 +6,14 @@ Large files come through the LFS protocol or, as to the real hub, through Xet's:
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from support.serving import serving
 
 # Files from this size on are LFS objects, as on the real hub for safetensors (there by .gitattributes).
 _LFS_SUFFIXES = (".safetensors", ".gguf", ".parquet")
@@ -67,15 +68,9 @@ def serving_hub() -> Iterator[Hub]:
     """A hub that is up; point HF_ENDPOINT to its url."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # one small method per address

@@ -3,8 +3,6 @@
 The API server asks it as it asks any kubelet: GET /containerLogs/<namespace>/<pod>/<container> (kubelet, server.go).
 """
 
-import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import Any
 
 from support.control_plane import ControlPlane
 from support.servers import self_signed
+from support.serving import serving
 
 
 @dataclass
@@ -54,21 +53,14 @@ def logging_node(plane: ControlPlane, folder: Path, name: str) -> Iterator[Loggi
     folder.mkdir()
     self_signed(folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Kubelet)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "public.crt", folder / "private.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     plane.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
     status = {
         "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": server.server_port}},
     }
     plane.patch(f"/api/v1/nodes/{name}/status", {"status": status})
-    try:
-        yield node
-    finally:
-        plane.delete(f"/api/v1/nodes/{name}")
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(server, folder):
+        try:
+            yield node
+        finally:
+            plane.delete(f"/api/v1/nodes/{name}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from support.serving import serving
+
 # For a client that sends its parts one after another; others wait for milliseconds.
 _LONGEST_SECONDS = 20.0
 
@@ -39,13 +41,8 @@ def parts_proxy(upstream: int) -> Iterator[PartsProxy]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     proxy = PartsProxy(server.server_port)
     server.RequestHandlerClass = _handler(proxy, upstream)  # type: ignore[assignment]
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with serving(server):
         yield proxy
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _handler(proxy: PartsProxy, upstream: int) -> type[BaseHTTPRequestHandler]:

@@ -1,7 +1,5 @@
 """A real HTTPS server on loopback with a certificate of its own, whose files a test puts there."""
 
-import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from support.servers import self_signed
+from support.serving import serving
 
 
 @dataclass
@@ -57,16 +56,8 @@ def serving_web(folder: Path) -> Iterator[Web]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     web = Web(f"https://127.0.0.1:{server.server_port}", authority)
     server.RequestHandlerClass = _handler(web)  # type: ignore[assignment]
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority, folder / "private.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with serving(server, folder):
         yield web
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _headers(page: Page, content: bytes) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunesmith.resolve import Access, Fetched, changed, fetch_adapter, fetch_model, resolve_dataset
-from tunesmith.resolve.uri import Scheme, portable
+from tunesmith.resolve.uri import portable
 from tunesmith.store import Artifacts
 from tunesmith_api.execution import PrepareExecution
 from tunesmith_api.resolved import ResolvedDataset, ResolvedFile
@@ -38,11 +38,9 @@ def gather(request: StageRequest, artifacts: Artifacts, scratch: Path, progress:
             request.replace or artifacts.find(output.kind, output.key) is None
         ):
             folder = scratch / output.kind.value
-            model = told.resolved.model
-            # What lies on this machine is linked.
-            far = output.kind is Kind.BASE and not model.uri.startswith(f"{Scheme.FILE}://")
-            size = model.dimensions.bytes if output.kind is Kind.BASE else 0
-            progress(0.0, moving("fetching", size if far else 0))
+            # An adapter is small beside it.
+            size = told.resolved.model.dimensions.bytes if output.kind is Kind.BASE else 0
+            progress(0.0, moving("fetching", size))
             meta = _fetch(told, output.kind, folder, access)
             progress(0.0, moving("storing", size))
             _mirror(request, output, artifacts, folder, meta)

@@ -24,18 +24,12 @@ def notes_on_model(job: FineTuneJob, model: ResolvedModel) -> tuple[str, ...]:
     return (f"spec.training.maxSequenceLength is {asked}, but the model reads {reads} tokens, which is what is used.",)
 
 
-def hungriest_of(room: Room, left: Sequence[str]) -> str | None:
-    """The stage that takes most memory of those that are left."""
-    return max(left, key=room.needs.__getitem__, default=None)
-
-
 def notes_on_memory(room: Room, left: Sequence[str]) -> tuple[str, ...]:
     """A sentence where a stage takes more memory than there is."""
-    name = hungriest_of(room, left)
-    if name is None or room.needs[name] <= room.memory_bytes:
+    name, size = room.hungriest(left)
+    if size <= room.memory_bytes:
         return ()
-    has = f"{room.memory_bytes / 1e9:.1f} GB are free here"
-    what = f"{name} takes about {room.needs[name] / 1e9:.1f} GB of memory, and {has}"
+    what = f"{name} takes about {size / 1e9:.1f} GB of memory, and {room.memory_bytes / 1e9:.1f} GB are free here"
     return (f"{what}: it may be slow, or be ended as OutOfMemory. A smaller model or length needs less.",)
 
 

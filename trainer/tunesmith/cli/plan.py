@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.cli.notes import hungriest_of, notes_on, notes_on_drift, notes_on_memory
+from tunesmith.cli.notes import notes_on, notes_on_drift, notes_on_memory
 from tunesmith.cli.options import Manifest, Namespace, StoreUri, given_path
 from tunesmith.cli.terminal import terminal
 from tunesmith.cli.view import duration
@@ -146,8 +146,9 @@ def _estimates(local: LocalJob, expected: Estimate, there: dict[str, bool]) -> T
     for name, size in expected.file_bytes.items():
         table.add_row(f"size of {name}", f"{megabytes(size)} MB")
     table.add_row("disk, store and scratch, in all", f"{expected.disk_bytes / 1e9:.1f} GB")
-    if hungriest := hungriest_of(local.site.room, _left(there)):
-        table.add_row("memory", f"{local.site.room.needs[hungriest] / 1e9:.1f} GB, for {hungriest}")
+    stage, memory = local.site.room.hungriest(_left(there))
+    if memory:
+        table.add_row("memory", f"{memory / 1e9:.1f} GB, for {stage}")
     table.add_row("left to download", f"{expected.download_bytes / 1e9:.2f} GB")
     table.add_row("tokens to train on", f"{expected.train_tokens:,}")
     cores = usable_cores()
@@ -171,7 +172,7 @@ def _document(
             "fileBytes": expected.file_bytes,
             "diskBytes": expected.disk_bytes,
             "downloadBytes": expected.download_bytes,
-            "memoryBytes": local.site.room.needs.get(str(hungriest_of(local.site.room, _left(there))), 0),
+            "memoryBytes": local.site.room.hungriest(_left(there))[1],
             "trainTokens": expected.train_tokens,
             "coreSeconds": expected.seconds,
         },

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.cores import usable_cores
+from tunesmith.fixed_day import on_the_fixed_day, today
 from tunesmith.llama_cpp import Tools
 from tunesmith.llama_cpp.environment import tool_environment
 from tunesmith.llama_cpp.serving import LOAD_SECONDS, conversation
@@ -80,6 +81,12 @@ class Server:
     def apply_template(self, messages: Sequence[Message]) -> str:
         """The prompt that a conversation becomes; the server leaves out a leading BOS (P44)."""
         return str(self._ask("/apply-template", conversation(messages))["prompt"])
+
+    def rendered(self, messages: Sequence[Message], template: str) -> str:
+        """The same as of the day that was trained with, where `template` writes today's date by itself (P10)."""
+        began = today()
+        text = self.apply_template(messages)
+        return on_the_fixed_day(text, template, (began, today()))
 
     def template(self) -> str:
         """The chat template that it renders with."""

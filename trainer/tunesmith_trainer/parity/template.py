@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.fixed_day import on_the_fixed_day, today
 from tunesmith_trainer.llama.gguf_file import Gguf
 from tunesmith_trainer.llama.server import Server
 
@@ -55,10 +54,8 @@ def rendering_findings(server: Server, probes: Sequence[Probe], bos: str | None)
     asked = [probe for probe in probes if probe.add_generation_prompt and probe.messages]
     found, template = [], server.template()
     for probe in asked:
-        began = today()
-        rendered = server.apply_template(probe.messages)
-        days = (began, today())
-        rendered, wanted = on_the_fixed_day(rendered, template, days), probe.text
+        rendered = server.rendered(probe.messages, template)
+        wanted = probe.text
         if bos and wanted.startswith(bos) and not rendered.startswith(bos):
             wanted = wanted.removeprefix(bos)
         if rendered != wanted:

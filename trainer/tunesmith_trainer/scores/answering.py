@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith.fixed_day import on_the_fixed_day, today
 from tunesmith.llama_cpp import Tools
 from tunesmith_api.failures import FailureClass, StageFailure
 from tunesmith_trainer.llama.gguf_file import Gguf
@@ -115,13 +114,9 @@ def _template_share(server: Server, asking: Asking) -> float | None:
     rows = [row for row in asking.rows[:_TEMPLATE_ROWS] if row.is_chat]
     if not rows:
         return None
-    began, template = today(), server.template()
-    rendered = [server.apply_template(row.prompt) for row in rows]
-    days = (began, today())
-    equal = [
-        server.tokenize(on_the_fixed_day(text, template, days)) == list(row.prompt_ids)
-        for text, row in zip(rendered, rows, strict=True)
-    ]
+    template = server.template()
+    rendered = [server.rendered(row.prompt, template) for row in rows]
+    equal = [server.tokenize(text) == list(row.prompt_ids) for text, row in zip(rendered, rows, strict=True)]
     share = sum(equal) / len(rows)
     if share < _TEMPLATE_SHARE:
         row = rows[equal.index(False)]
