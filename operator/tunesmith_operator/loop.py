@@ -19,6 +19,7 @@ from tunesmith_operator.fold import Rules
 from tunesmith_operator.kube import Absent, Conflict, Kube, Refused
 from tunesmith_operator.notices import Notice, event_of, notices
 from tunesmith_operator.outcome import unreadable
+from tunesmith_operator.settled import settled
 from tunesmith_operator.turns import Turns
 from tunesmith_operator.world import World
 
@@ -59,6 +60,8 @@ class Operator:
         seen = self.cache.objects.get(key)
         if seen is None:
             self.explained.forget(key)
+            return
+        if not self.cache.has_jobs(key) and settled(seen):
             return
         about = JobReference(name=seen.name, namespace=seen.namespace, uid=seen.uid)
         try:

@@ -114,3 +114,18 @@ def test_a_pass_that_has_written_gives_the_job_another_turn_until_there_is_nothi
             return made
 
     assert asyncio.run(asyncio.wait_for(passes(), 30)) >= 2
+
+
+@pytest.mark.parametrize(("phase", "written"), [("Complete", 0), ("Failed", 1)])
+def test_a_job_that_is_settled_has_no_pass(phase: str, written: int) -> None:
+    """One would have added the conditions that this status lacks."""
+
+    async def writes() -> int:
+        async with ApiClient(Configuration()) as client:
+            kube = Answering(client)
+            operator = Operator(Cache(), Turns(), kube, RULES, lambda: NOON)
+            operator.cache.see_object(an_object(1, phase=phase, observedGeneration=1))
+            await operator.reconcile(KEY)
+            return len(kube.written)
+
+    assert asyncio.run(writes()) == written
