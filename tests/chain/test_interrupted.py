@@ -15,6 +15,7 @@ import pytest
 from support.models import cut, smollm2
 from support.runs import Running, manifest, record, run_command, run_job, started_by, trained_steps
 from support.terminals import OnTerminal
+from support.waiting import wait_until
 from tunesmith.local.job import Wanted, begin, open_job
 from tunesmith.local.runner import Event, Run
 from tunesmith.manifest import read_manifest
@@ -145,6 +146,8 @@ def held_up(processes: list[psutil.Process]) -> Iterator[None]:
     """Within it they stand still: none can heed a first signal before a second comes."""
     for process in processes:
         process.suspend()
+    # On a busy machine one that has not run since would still be ended by a signal that it has no handler of.
+    wait_until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in processes), "to stand still")
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from support.models import cut, smollm2
 from support.real_cluster.installed import BUCKET, SECRET, install, minio, team
 from support.real_cluster.jobs import GATES, RealJob
 from support.real_cluster.layout import Layout, layout, recorded
-from support.real_cluster.lifecycle import down, up
+from support.real_cluster.lifecycle import down, runs, up
 from support.real_cluster.network import cut_off
 from support.runs import ROWS, manifest
 
@@ -29,7 +29,10 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Layout]:
     """A running cluster, where pods have no route to the outside; one that was not up before is taken down again."""
     if subprocess.run([ROOT / "requirements" / "cluster.sh"], check=False).returncode:
         pytest.skip("what a real cluster needs is not here: see what requirements/cluster.sh says")
-    here, was_up = layout(), recorded() is not None
+    here, was_recorded = layout(), recorded() is not None
+    was_up = was_recorded and runs(here)
+    if was_recorded and not was_up:
+        down(here)  # with the jobs of somebody's last tests, which would take up the node
     try:
         # Minutes, in which somebody wants to read what is being waited for.
         with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():

@@ -36,7 +36,7 @@ def test_another_process_of_the_same_id_is_left_alone(tmp_path: Path) -> None:
     """After a restart of the machine the id is somebody else's."""
     with subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL) as other:
         (tmp_path / "pid").mkdir()
-        (tmp_path / "pid" / "one").write_text(f"{other.pid} 1")
+        (tmp_path / "pid" / "one").write_text(f"{other.pid} 1 0")
 
         Background(tmp_path).stop("one")
 
@@ -48,7 +48,20 @@ def test_another_process_of_the_same_id_is_left_alone(tmp_path: Path) -> None:
 def test_what_was_never_started_does_not_run(tmp_path: Path) -> None:
     """And an id that nobody has is nobody's."""
     (tmp_path / "pid").mkdir()
-    (tmp_path / "pid" / "gone").write_text(f"{2**22 + os.getpid()} 5")
+    (tmp_path / "pid" / "gone").write_text(f"{2**22 + os.getpid()} 5 0")
 
     assert Background(tmp_path).running("absent") is None
     assert Background(tmp_path).running("gone") is None
+
+
+def test_what_was_said_before_a_start_is_not_of_this_process(tmp_path: Path) -> None:
+    """A machine may go off: what an earlier one said of itself then is true of none that runs."""
+    run = Background(tmp_path)
+    run.start("one", list(SLEEP))
+    wait_until(lambda: "up" in run.said("one"), "the process to be up")
+    run.stop("one")
+    run.start("one", [sys.executable, "-c", "import signal; signal.pause()"])
+
+    assert run.said("one") == ""
+    assert "up" in run.log("one").read_text()
+    run.stop("one")

@@ -11,7 +11,9 @@ from support.waiting import wait_until
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """The processes of one folder, by name: ``pid/NAME`` holds id and start, ``log/NAME.log`` what it says.
+    """The processes of one folder, by name: ``log/NAME.log`` holds what each says, also what earlier ones of it said.
+
+    ``pid/NAME`` holds its id, the time of its start, and the size of the log at that time, in bytes.
 
     What does not end within `patience` seconds of being asked is killed.
     """
@@ -24,6 +26,7 @@ class Background:
         for part in ("pid", "log"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         with self.log(name).open("ab") as output:
+            said_before = output.tell()
             process = subprocess.Popen(
                 [str(word) for word in command],
                 cwd=self.folder,
@@ -33,7 +36,7 @@ class Background:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        (self.folder / "pid" / name).write_text(f"{process.pid} {_started(process.pid)}")
+        (self.folder / "pid" / name).write_text(f"{process.pid} {_started(process.pid)} {said_before}")
 
     def log(self, name: str) -> Path:
         """What a process says."""
@@ -49,12 +52,17 @@ class Background:
         path = self.folder / "pid" / name
         if not path.exists():
             return None
-        pid, started = path.read_text().split()
+        pid, started = path.read_text().split()[:2]
         return int(pid) if _started(int(pid)) == started else None
+
+    def said(self, name: str) -> str:
+        """What a process has said since its start."""
+        said_before = int((self.folder / "pid" / name).read_text().split()[2])
+        return self.log(name).read_bytes()[said_before:].decode(errors="replace")
 
     def tail(self, name: str) -> str:
         """The end of what a process said."""
-        return self.log(name).read_text(errors="replace")[-2000:]
+        return self.said(name)[-2000:]
 
     def stop(self, name: str) -> None:
         """Ask a process to end, and insist where it does not."""

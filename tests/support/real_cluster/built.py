@@ -68,8 +68,7 @@ def _containerd_is_ready(parts: Parts) -> bool:
 
     That part says this last before it takes requests (containerd 1.6, pkg/cri/server/service.go).
     """
-    since_its_start = parts.run.log("containerd").read_text().rpartition("starting containerd")[2]
-    return "Start streaming server" in since_its_start
+    return "Start streaming server" in parts.run.said("containerd")
 
 
 def _end_containers(layout: Layout) -> None:

@@ -67,6 +67,12 @@ def _offer_a_gpu(layout: Layout, node: str) -> None:
         kubectl(layout, "patch", "node", node, "--subresource=status", "--type=merge", "--patch", _ONE_GPU)
 
 
+def runs(layout: Layout) -> bool:
+    """Whether anything that `up` has started still does: nothing does where the machine went off meanwhile."""
+    run = Background(layout.state)
+    return any(run.running(name) for name in run.names())
+
+
 def down(layout: Layout) -> None:
     """End all that `up` has started, and what it has left; then the state goes. SystemExit where something stays."""
     run = Background(layout.state)
