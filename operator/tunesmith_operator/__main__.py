@@ -19,10 +19,14 @@ from tunesmith_operator.building import Builder
 from tunesmith_operator.cache import Cache
 from tunesmith_operator.filling import fill, look_through
 from tunesmith_operator.fold import Rules
+from tunesmith_operator.freshness import Freshness
+from tunesmith_operator.job_metrics import CensusMetrics
 from tunesmith_operator.kube import Kube
 from tunesmith_operator.listening import Listener
 from tunesmith_operator.loop import Operator
+from tunesmith_operator.own_metrics import StateMetrics
 from tunesmith_operator.pod import TOKEN_FILE, TOKEN_FOLDER
+from tunesmith_operator.serving import Server
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.tokens import Tokens
 from tunesmith_operator.turns import Turns
@@ -54,14 +58,14 @@ async def operate(settings: OperatorSettings, namespaces: tuple[str, ...]) -> No
     configuration.connection_pool_maxsize = _WORKERS + _MORE_CONNECTIONS
     async with ApiClient(configuration) as client:
         rules = Rules(settings, Builder(settings, _endpoint(settings)).job)
-        operator = Operator(Cache(), Turns(), Kube(client), rules)
+        operator = Operator(Cache(), Turns(), Kube(client), rules, freshness=Freshness(namespaced=bool(namespaces)))
         await fill(operator, namespaces)
         workers = [asyncio.create_task(operator.work()) for _ in range(_WORKERS)]
         workers.append(asyncio.create_task(look_through(operator, namespaces)))
         try:
-            async with _listening(operator, settings):
+            async with _serving(operator, settings), _listening(operator, settings):
                 await kopf.operator(
-                    registry=watching.registry_of(operator.cache, operator.turns),
+                    registry=watching.registry_of(operator.cache, operator.turns, operator.freshness),
                     settings=watching.settings_of(),
                     standalone=True,
                     # Else kopf asks the system for the user's name, and the user of a pod has none.
@@ -84,6 +88,13 @@ def _endpoint(settings: OperatorSettings) -> ProgressEndpoint | None:
     authority = None if told.certificates is None else Path(told.certificates) / "ca.crt"
     certificate = authority.read_text() if authority is not None and authority.exists() else None
     return ProgressEndpoint(url=told.url, ca_certificate=certificate, token_file=f"{TOKEN_FOLDER}/{TOKEN_FILE}")
+
+
+def _serving(operator: Operator, settings: OperatorSettings) -> AbstractAsyncContextManager[None]:
+    registry, hears = operator.metrics.registry, settings.progress.url is not None
+    registry.register(CensusMetrics(operator.cache, operator.clock, hears))
+    registry.register(StateMetrics(operator.turns, operator.kube, operator.freshness, operator.clock))
+    return Server(registry, operator.freshness).serving(settings.metrics_port)
 
 
 def _listening(operator: Operator, settings: OperatorSettings) -> AbstractAsyncContextManager[None]:

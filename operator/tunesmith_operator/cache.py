@@ -4,7 +4,7 @@ An event older than what is there changes nothing. The answer to an own write go
 pass does not act on what was before it.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -48,12 +48,16 @@ class SeenJob:
 
 @dataclass(slots=True)
 class Cache:
-    """Everything by namespace and name; Jobs and pods also by the name of the object that they belong to."""
+    """Everything by namespace and name; Jobs and pods also by the name of the object that they belong to.
+
+    `disruptions` counts the pods that were taken away while they were watched, by Kubernetes' reason.
+    """
 
     objects: dict[Key, Excerpt] = field(default_factory=dict)
     jobs: dict[Key, SeenJob] = field(default_factory=dict)
     pods: dict[Key, SeenPod] = field(default_factory=dict)
     heard: dict[Key, Heard] = field(default_factory=dict)
+    disruptions: Counter[str] = field(default_factory=Counter)
     _jobs_of: defaultdict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     _pods_of: defaultdict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))
 
@@ -98,7 +102,10 @@ class Cache:
             return owner
         if known is not None and known.version >= version:
             return None
-        self.pods[key] = SeenPod(version, job, owner, pod_of(body))
+        pod = pod_of(body)
+        if known is not None and pod.disrupted and not known.pod.disrupted:
+            self.disruptions[pod.disrupted] += 1
+        self.pods[key] = SeenPod(version, job, owner, pod)
         self._pods_of[job].add(key)
         return owner
 
@@ -110,10 +117,10 @@ class Cache:
         self.heard[pod] = heard
         return known.owner
 
-    def live(self, key: Key, uid: str) -> list[StageJob]:
-        """The Jobs of this object that have not ended."""
-        own = (self._with_pods((key[0], name)) for name in self._jobs_of.get(key, ()))
-        return [job for job in own if job.owner == uid and not job.ended]
+    def jobs_of(self, key: Key, uid: str) -> list[StageJob]:
+        """The Jobs of this object."""
+        jobs = (self._with_pods((key[0], name)) for name in self._jobs_of.get(key, ()))
+        return [job for job in jobs if job.owner == uid]
 
     def has_jobs(self, key: Key) -> bool:
         """Whether a job has been begun."""

@@ -1,13 +1,14 @@
 """From what the API server sends, objects as JSON, to the few fields of each that decisions read."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from tunesmith_api.names import CONTAINER, JOB_LABEL, RETRY_ANNOTATION, STAGE_LABEL
-from tunesmith_api.status import RecordedKeys
+from tunesmith_api.status import Phase, RecordedKeys, StageState
 from tunesmith_operator.names import (
     GIVEN_ANNOTATION,
     KEYS_ANNOTATION,
@@ -22,7 +23,10 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A FineTuneJob: spec and status as the JSON that came, read only when its turn comes."""
+    """A FineTuneJob: spec and status as the JSON that came, read only when its turn comes.
+
+    `phase` is the status's, `stage` the kind of stage that it has come to; empty once the job is finished.
+    """
 
     name: str
     namespace: str
@@ -33,11 +37,13 @@ class Excerpt:
     deleting: bool
     spec: bytes
     status: bytes
+    phase: str
+    stage: str
 
 
 def excerpt_of(body: Mapping[str, Any]) -> Excerpt:
     """The excerpt of a FineTuneJob."""
-    meta = body["metadata"]
+    meta, status = body["metadata"], body.get("status") or {}
     return Excerpt(
         name=meta["name"],
         namespace=meta["namespace"],
@@ -47,8 +53,19 @@ def excerpt_of(body: Mapping[str, Any]) -> Excerpt:
         retry=(meta.get("annotations") or {}).get(RETRY_ANNOTATION, ""),
         deleting="deletionTimestamp" in meta,
         spec=json.dumps(body.get("spec") or {}).encode(),
-        status=json.dumps(body.get("status") or {}).encode(),
+        status=json.dumps(status).encode(),
+        # One of each word for all of a cluster's thousands.
+        phase=sys.intern(str(status.get("phase") or Phase.PENDING.value)),
+        stage=_come_to(status),
     )
+
+
+def _come_to(status: Mapping[str, Any]) -> str:
+    stages = () if status.get("finished") else status.get("stages") or ()
+    states = {str(each["name"]): each.get("state") for each in stages}
+    running = [name for name, state in states.items() if state == StageState.RUNNING]
+    waiting = [name for name, state in states.items() if state != StageState.DONE]
+    return sys.intern(next(iter(running or waiting), "").partition("-")[0])
 
 
 def version_of(body: Mapping[str, Any]) -> int:

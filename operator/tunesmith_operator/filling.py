@@ -8,8 +8,8 @@ from typing import Any
 
 from tunesmith_api.names import JOB_LABEL
 from tunesmith_operator.cache import Cache, Key, SeenJob, SeenPod
-from tunesmith_operator.excerpts import Excerpt
-from tunesmith_operator.kube import JOBS, OBJECTS, PODS
+from tunesmith_operator.excerpts import Excerpt, version_of
+from tunesmith_operator.kube import JOBS, OBJECTS, PODS, resource_of
 from tunesmith_operator.loop import Operator
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,11 @@ def _kinds(cache: Cache) -> tuple[_Kind, ...]:
     )
 
 
-async def fill(operator: Operator, namespaces: Sequence[str]) -> None:
-    """See all that there is, and lose what is not there any more; whom it concerns gets a turn."""
+async def fill(operator: Operator, namespaces: Sequence[str], *, watched: bool = False) -> None:
+    """See all that there is, and lose what is not there any more; whom it concerns gets a turn.
+
+    What is new where all is `watched` already, the watches have to tell too.
+    """
     for kind in _kinds(operator.cache):
         before = {key: seen.version for key, seen in kind.known.items()}
         listed: set[Key] = set()
@@ -50,7 +53,12 @@ async def fill(operator: Operator, namespaces: Sequence[str]) -> None:
             listed.add(key)
             # What has gone while the list was on its way stands in it all the same.
             if key not in before or key in kind.known:
-                _turn(operator, kind, kind.see(body))
+                owner = kind.see(body)
+                _turn(operator, kind, owner)
+                if watched and owner is not None:
+                    now = operator.clock()
+                    operator.freshness.known(resource_of(kind.path), key[0], version_of(body), now)
+            operator.freshness.answered(operator.clock())
         for key in before.keys() - listed:
             # What has changed while the list was on its way was there after it was made.
             if key in kind.known and kind.known[key].version == before[key]:
@@ -62,7 +70,7 @@ async def look_through(operator: Operator, namespaces: Sequence[str]) -> None:
     while True:
         await asyncio.sleep(_EVERY)
         try:
-            await fill(operator, namespaces)
+            await fill(operator, namespaces, watched=True)
         except Exception:  # an API server that is away must not end this task
             log.exception("what there is could not be listed; it is tried again in %d seconds", _EVERY)
 

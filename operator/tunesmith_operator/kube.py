@@ -1,8 +1,9 @@
 """The Kubernetes API as the operator uses it: lists in pages, single writes, and what became of them."""
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kubernetes.aio.client import ApiClient
@@ -18,6 +19,11 @@ KEYS = "/openid/v1/jwks"
 _TIMEOUT_SECONDS = 65.0
 
 Body = Mapping[str, Any]
+
+
+def resource_of(path: str) -> str:
+    """The resource that a path lists: jobs, pods, finetunejobs."""
+    return path.rpartition("/")[2]
 
 
 class Absent(Exception):
@@ -39,9 +45,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kube:
-    """Raises `Absent`, `Conflict` or `Refused`; everything else as the client does."""
+    """Raises `Absent`, `Conflict` or `Refused`; everything else as the client does.
+
+    `asked` counts requests by verb and status, the status empty where no answer came.
+    """
 
     client: ApiClient
+    asked: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     async def list_everywhere(
         self, path: str, namespaces: Sequence[str], label: str = ""
@@ -126,11 +136,16 @@ class Kube:
             body=body,
             auth_settings=["BearerToken"],
         )
+        code = ""
         try:
             answer = await self.client.call_api(*sent, _request_timeout=_TIMEOUT_SECONDS)
             data: bytes = await answer.response.read()
+            code = str(answer.status)
         except ApiException as error:
+            code = str(error.status or "")
             raise _told(error.status or 0, error.body) from error
+        finally:
+            self.asked[method, code] += 1
         if answer.status >= 400:  # noqa: PLR2004  # RFC 9110: errors begin here
             raise _told(answer.status, data)
         return dict(json.loads(data))

@@ -72,7 +72,6 @@ class Listener:
         """
         app = web.Application(client_max_size=BODY_BYTES)
         app.router.add_post("/", self.post)
-        app.router.add_get("/healthz", _healthy)
         # What reaches every pod of a cluster is no news each few seconds.
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -85,10 +84,6 @@ class Listener:
         finally:
             renewing.cancel()
             await runner.cleanup()
-
-
-async def _healthy(_: web.Request) -> web.Response:
-    return web.Response()
 
 
 def _context(certificates: Path) -> ssl.SSLContext:

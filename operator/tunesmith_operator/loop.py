@@ -1,6 +1,7 @@
 """observe -> decide -> act -> one status write: a pass over one job, and the workers that make passes."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,13 @@ from tunesmith_api.stages import JobReference
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.cache import Cache, Key
 from tunesmith_operator.decide import Action, CreateJob, DeleteJob, decide, waiting
-from tunesmith_operator.excerpts import Excerpt, stage_job_of
+from tunesmith_operator.excerpts import Excerpt, stage_job_of, version_of
 from tunesmith_operator.explaining import Explained
 from tunesmith_operator.fold import Rules
-from tunesmith_operator.kube import Absent, Conflict, Kube, Refused
+from tunesmith_operator.freshness import Freshness
+from tunesmith_operator.history import history
+from tunesmith_operator.kube import JOBS, OBJECTS, Absent, Conflict, Kube, Refused, resource_of
+from tunesmith_operator.metrics import Metrics
 from tunesmith_operator.notices import Notice, event_of, notices
 from tunesmith_operator.outcome import unreadable
 from tunesmith_operator.settled import settled
@@ -42,18 +46,23 @@ class Operator:
     rules: Rules
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     explained: Explained = field(default_factory=Explained)
+    freshness: Freshness = field(default_factory=Freshness)
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def work(self) -> None:
         """Make passes until cancelled; an error of one job is its own, and its pass is made again."""
         while True:
             key = await self.turns.take()
+            began, result = time.monotonic(), "Done"
             try:
                 await self.reconcile(key)
             except Exception:
                 log.exception("%s/%s: a pass has failed and will be made again", *key)
                 self.turns.add_at(key, self.clock() + _AGAIN, self.clock())
+                result = "Failed"
             finally:
                 self.turns.done(key)
+            self.metrics.own.passed(result, time.monotonic() - began)
 
     async def reconcile(self, key: Key) -> None:
         """One pass: safe at any moment, twice, and after a crash at any line of it."""
@@ -88,7 +97,8 @@ class Operator:
             before = JobStatus.model_validate_json(seen.status)
         except ValidationError:
             return
-        live = self.cache.live((seen.namespace, seen.name), seen.uid)
+        jobs = self.cache.jobs_of((seen.namespace, seen.name), seen.uid)
+        live = [job for job in jobs if not job.ended]
         for action in waiting(live):
             await self._delete(seen.namespace, action)
         said = unreadable(before, error, seen.generation, self.clock(), live=bool(live))
@@ -107,7 +117,8 @@ class Operator:
         """
         try:
             if isinstance(action, CreateJob):
-                self.cache.see_job(await self.kube.create_job(action.job))
+                self._answered(JOBS, made := await self.kube.create_job(action.job))
+                self.cache.see_job(made)
             elif isinstance(action, DeleteJob):
                 await self.kube.delete_job(world.namespace, action.name, action.uid, action.version)
             else:
@@ -142,8 +153,10 @@ class Operator:
         try:
             # The event of this write is no news to the cache, and what follows from it is the next pass's; of one that
             # has changed nothing, nothing follows.
-            if self.cache.see_object(await self.kube.write_status(*key, version, body)) is not None:
+            self._answered(OBJECTS, written := await self.kube.write_status(*key, version, body))
+            if self.cache.see_object(written) is not None:
                 self.turns.add(key)
+            self.metrics.jobs.count(history(before, status, self.cache.jobs_of(key, about.uid)), self.clock())
             for notice in notices(before, status):
                 await self._tell(about, notice)
         except Absent:
@@ -151,6 +164,11 @@ class Operator:
         except Conflict:
             # Whoever has changed it has caused an event, which gives this job another turn.
             log.info("%s/%s: the status has changed meanwhile", *key)
+
+    def _answered(self, path: str, body: Mapping[str, Any]) -> None:
+        """A watch has to tell of what was just written."""
+        self.freshness.answered(self.clock())
+        self.freshness.known(resource_of(path), body["metadata"]["namespace"], version_of(body), self.clock())
 
     async def _tell(self, about: JobReference, notice: Notice) -> None:
         """Events are a courtesy: what is not told this time is not told, and stands in the status all the same."""

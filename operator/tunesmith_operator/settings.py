@@ -81,6 +81,8 @@ class OperatorSettings(Api):
     """How stages' pods tell how far they are."""
     placement: tuple[Placement, ...] = ()
     """Defaults of spec.stages, in its form: what a job says itself takes precedence."""
+    metrics_port: Annotated[int, Field(ge=1, le=65_535)] = 8080
+    """Where Prometheus and the kubelet's probes ask, by plain HTTP."""
     priority_classes: PriorityClasses | None = None
     """What spec.priority means to the scheduler; without it nothing."""
     gpu_resource: str = "nvidia.com/gpu"

@@ -6,6 +6,7 @@ the number of objects at the start, and the default storages cost half of the st
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import kopf
@@ -13,6 +14,8 @@ from kopf import DiffBaseStorage, ProgressStorage
 
 from tunesmith_api.names import JOB_LABEL
 from tunesmith_operator.cache import Cache, Key
+from tunesmith_operator.excerpts import version_of
+from tunesmith_operator.freshness import Freshness
 from tunesmith_operator.turns import Turns
 
 OBJECTS = ("tunesmith.dev", "v1alpha1", "finetunejobs")
@@ -81,7 +84,7 @@ def settings_of() -> kopf.OperatorSettings:
 See = Callable[..., Key | None]
 
 
-def registry_of(cache: Cache, turns: Turns) -> kopf.OperatorRegistry:
+def registry_of(cache: Cache, turns: Turns, freshness: Freshness) -> kopf.OperatorRegistry:
     """Handlers that put what they are told into the cache, and give whom it concerns a turn."""
     registry = kopf.OperatorRegistry()
 
@@ -93,7 +96,9 @@ def registry_of(cache: Cache, turns: Turns) -> kopf.OperatorRegistry:
     def watch(resource: tuple[str, str, str], see: See, **only: Any) -> None:
         @kopf.on.event(*resource, registry=registry, id=resource[-1], **only)
         async def seen(event: Mapping[str, Any], **_: object) -> None:
-            key = see(event["object"], gone=event["type"] == "DELETED")
+            body = event["object"]
+            key = see(body, gone=event["type"] == "DELETED")
+            freshness.told(resource[-1], body["metadata"]["namespace"], version_of(body), datetime.now(UTC))
             if key is not None:
                 turns.add(key, first=resource is OBJECTS and not cache.has_jobs(key))
 

@@ -12,6 +12,7 @@ from support.install_yaml import rendered as install_yaml
 from support.server_binaries import helm_binary, run_to_end
 from tunesmith_operator.settings import OperatorSettings
 
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 GUIDE = ROOT / "docs" / "operating.md"
 
 
@@ -84,7 +85,6 @@ def test_a_named_certificate_is_mounted_and_used() -> None:
     [volume] = [each for each in pod["volumes"] if each["name"] == "tls"]
     [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "tls"]
     assert (volume["secret"]["secretName"], mount["mountPath"]) == ("made-by-cert-manager", progress.certificates)
-    assert pod["containers"][0]["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
 
 
 def test_progress_can_be_turned_off() -> None:
@@ -144,10 +144,16 @@ def test_the_file_for_those_without_helm_is_the_chart_rendered() -> None:
 
 
 def test_an_operator_that_hangs_is_started_again() -> None:
-    """It answers from the one loop that does everything else, so that a loop that stands still answers nobody."""
-    container = one(rendered(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    """It answers from the one loop that does everything else, so that a loop that stands still answers nobody.
 
-    assert container["livenessProbe"]["httpGet"] == container["readinessProbe"]["httpGet"]
+    By plain HTTP on a port that is there whatever progress is.
+    """
+    for values in ([], ['progress={"enabled": false}'], ["config.metricsPort=9090"]):
+        container = one(rendered(*values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        asked = {"path": "/healthz", "port": "metrics"}
+        assert {probe: container[probe]["httpGet"] for probe in PROBES} == dict.fromkeys(PROBES, asked)
+        [port] = [each["containerPort"] for each in container["ports"] if each["name"] == "metrics"]
+        assert port == settings_of(rendered(*values)).metrics_port
 
 
 def test_users_get_the_rights_of_the_cluster_s_own_roles() -> None:

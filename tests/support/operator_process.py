@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from support.control_plane import ControlPlane
+from support.servers import free_ports
 from tunesmith_api.spec import API_VERSION, KIND, JobSpec
 
 SETTINGS: Mapping[str, Any] = {"store": {"uri": "s3://bucket"}}
@@ -31,7 +32,8 @@ def operator(
 
     `look_every` is after how many seconds it looks through all that there is, where ten minutes are too long to wait.
     """
-    (work / "operator.yaml").write_text(yaml.safe_dump(dict(settings)))
+    [port] = free_ports(1)
+    (work / "operator.yaml").write_text(yaml.safe_dump({"metricsPort": port, **settings}))
     program = ["-m", "tunesmith_operator"] if look_every is None else ["-c", _LOOKING.format(look_every)]
     within = [] if namespace is None else ["--namespace", namespace]
     with (work / "operator.log").open("ab") as log:

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from support.bodies import a_body
 from support.small_cluster import NOON, RULES
-from tunesmith_api.names import JOB_LABEL, STAGE_LABEL
 from tunesmith_operator.cache import Cache
 from tunesmith_operator.filling import fill
 from tunesmith_operator.kube import JOBS
@@ -16,15 +16,6 @@ from tunesmith_operator.world import JobState
 
 KEY = ("team", "bot")
 SPEC = {"model": {"source": "hf://org/model"}, "datasets": [{"source": "s3://a/b.jsonl"}]}
-
-
-def a_body(name: str, version: int, **more: Any) -> dict[str, Any]:
-    """An object as the API server sends it; `owner` is the UID in its controller reference."""
-    meta = {"name": name, "namespace": "team", "uid": more.pop("uid", name), "resourceVersion": str(version)}
-    meta |= {"creationTimestamp": "2026-11-27T12:00:00Z", "labels": {JOB_LABEL: "bot", STAGE_LABEL: "train"}}
-    owner = more.pop("owner", None)
-    meta["ownerReferences"] = [{"controller": True, "uid": owner}] if owner else []
-    return {"metadata": meta} | more
 
 
 def filled() -> Cache:

@@ -1,0 +1,99 @@
+"""What is counted of a job, out of two of its statuses and its Jobs; no count names a job, or there would be a series
+for each.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from tunesmith_api.failures import FailureClass
+from tunesmith_api.stages import Stage
+from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
+from tunesmith_operator.world import StageJob
+
+_STAGES = frozenset(stage.value for stage in Stage)
+
+
+class Counted(StrEnum):
+    """What there are counts of."""
+
+    COMPLETION = "completion"
+    STAGE_SECONDS = "stage seconds"
+    WAIT_SECONDS = "wait seconds"
+    RETRY = "retry"
+    GPU_SECONDS = "GPU seconds"
+    CPU_SECONDS = "CPU seconds"
+    ARTIFACT_BYTES = "artifact bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """One thing to count, with the values of its metric's labels."""
+
+    what: Counted
+    labels: tuple[str, ...] = ()
+    value: float = 1.0
+
+
+def history(before: JobStatus, after: JobStatus, jobs: Sequence[StageJob]) -> Iterator[Count]:
+    """What has happened between two statuses of a job, whose Jobs are these by now."""
+    if before.finished is None and after.finished is not None:
+        reason = "Completed" if after.failure is None else after.failure.failure.value
+        yield Count(Counted.COMPLETION, ("Complete" if after.phase is Phase.COMPLETE else "Failed", reason))
+    for what, more in (
+        (Counted.GPU_SECONDS, after.gpu_seconds - before.gpu_seconds),
+        (Counted.CPU_SECONDS, after.cpu_seconds - before.cpu_seconds),
+    ):
+        if more > 0:
+            yield Count(what, (), more)
+    known = {stage.name: stage for stage in before.stages}
+    for stage in after.stages:
+        yield from _of_stage(jobs, known.get(stage.name) or StageStatus(name=stage.name), stage)
+
+
+def kind_of(name: str) -> str:
+    """The stage of a name in the plan: quantize for quantize-Q4_K_M; empty for a name that is none."""
+    kind = name.partition("-")[0]
+    return kind if kind in _STAGES else ""
+
+
+def _of_stage(jobs: Sequence[StageJob], before: StageStatus, after: StageStatus) -> Iterator[Count]:
+    stage = kind_of(after.name)
+    other = before.state is StageState.DONE and before.keys != after.keys
+    if after.turn > before.turn and not other:
+        yield Count(Counted.RETRY, (stage, _why_anew(before, after)))
+    waited = _waited(jobs, before, after)
+    if waited is not None:
+        yield Count(Counted.WAIT_SECONDS, (stage,), waited)
+    if after.state is before.state or after.state not in (StageState.DONE, StageState.FAILED):
+        return
+    reused = after.result is not None and after.result.reused
+    if after.started is not None and after.finished is not None:
+        result = "Reused" if reused else after.state.value
+        yield Count(Counted.STAGE_SECONDS, (stage, result), _seconds(after.started, after.finished))
+    made = None if after.result is None or reused else after.result.figures.get("bytes")
+    if after.state is StageState.DONE and isinstance(made, int):
+        yield Count(Counted.ARTIFACT_BYTES, (stage,), made)
+
+
+def _why_anew(before: StageStatus, after: StageStatus) -> str:
+    """The class of the failure that it is begun anew after; Changed where the manifest or the installation has."""
+    if after.replace and not before.replace:
+        return FailureClass.ARTIFACT_CORRUPT.value
+    if before.result is not None and before.result.failure is not None:
+        return before.result.failure.failure.value
+    return FailureClass.STORE_UNAVAILABLE.value if after.away_since is not None else "Changed"
+
+
+def _waited(jobs: Sequence[StageJob], before: StageStatus, after: StageStatus) -> float | None:
+    """How long its Job was there before its first pod ran, once that does."""
+    begins = before.state is StageState.WAITING and after.state in (StageState.RUNNING, StageState.DONE)
+    job = next((job for job in jobs if job.stage == after.name and job.turn == after.turn), None)
+    if not begins or job is None or len(job.pods) != 1 or job.pods[0].started is None:
+        return None
+    return _seconds(job.created, job.pods[0].started)
+
+
+def _seconds(since: datetime, until: datetime) -> float:
+    return max((until - since).total_seconds(), 0.0)

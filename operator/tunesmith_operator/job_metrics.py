@@ -1,0 +1,99 @@
+"""What Prometheus reads of jobs (docs/monitoring.md): counts as things happen, and how jobs stand when it asks.
+
+No metric has the name of a job or of a namespace: each would be a series for ever (Prometheus documentation, practices,
+naming and instrumentation).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from tunesmith_operator.cache import Cache
+from tunesmith_operator.census import census
+from tunesmith_operator.history import Count, Counted
+
+# Seconds: a stage that finds its artifact takes some, a training up to a day.
+_STAGE_BUCKETS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)
+# Seconds: an idle node takes a pod at once, a full cluster after hours.
+_WAIT_BUCKETS = (1, 2, 5, 15, 60, 300, 1800, 7200, 28_800, 86_400)
+
+
+class JobMetrics:
+    """Counts of what has happened to jobs since the operator started."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, said: str, *labels: str) -> Counter:
+            return Counter(f"tunesmith_{name}", said, labels, registry=registry)
+
+        def histogram(name: str, said: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"tunesmith_{name}", said, labels, buckets=buckets, registry=registry)
+
+        self._completions = counter("job_completions", "Jobs that became Complete or Failed.", "result", "reason")
+        self._retries = counter("stage_retries", "Stages that were begun anew.", "stage", "reason")
+        self._gpu = counter("gpu_seconds", "Seconds for which pods of training have held a GPU.")
+        self._cpu = counter("stage_cpu_seconds", "Processor time of stages, in seconds of one core.")
+        self._bytes = counter("artifact_bytes", "Bytes of the files that stages have made.", "stage")
+        said = "Seconds from a stage's start to its end; of one that was found in the store with the result Reused."
+        self._seconds = histogram("stage_duration_seconds", said, ("stage", "result"), _STAGE_BUCKETS)
+        said = "Seconds from the making of a stage's Job to the start of its first pod."
+        self._waits = histogram("stage_wait_seconds", said, ("stage",), _WAIT_BUCKETS)
+        said = "When a job last became Complete, in seconds since 1970; 0 if none has since the operator started."
+        self._success = Gauge("tunesmith_last_success_timestamp_seconds", said, registry=registry)
+
+    def count(self, counts: Iterable[Count], now: datetime) -> None:
+        """What has happened to a job."""
+        for each in counts:
+            if each.what is Counted.COMPLETION:
+                self._completions.labels(*each.labels).inc()
+                if each.labels[0] == "Complete":
+                    self._success.set(now.timestamp())
+            elif each.what is Counted.STAGE_SECONDS:
+                self._seconds.labels(*each.labels).observe(each.value)
+            elif each.what is Counted.WAIT_SECONDS:
+                self._waits.labels(*each.labels).observe(each.value)
+            elif each.labels:
+                self._labelled[each.what].labels(*each.labels).inc(each.value)
+            else:
+                self._plain[each.what].inc(each.value)
+
+    @property
+    def _labelled(self) -> Mapping[Counted, Counter]:
+        return {Counted.RETRY: self._retries, Counted.ARTIFACT_BYTES: self._bytes}
+
+    @property
+    def _plain(self) -> Mapping[Counted, Counter]:
+        return {Counted.GPU_SECONDS: self._gpu, Counted.CPU_SECONDS: self._cpu}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CensusMetrics(Collector):
+    """How jobs stand, counted when it is asked for."""
+
+    cache: Cache
+    clock: Callable[[], datetime]
+    hears: bool
+
+    def collect(self) -> Iterator[Metric]:
+        """The families of this moment; without progress (`hears`) nobody can say what is silent."""
+        counted = census(self.cache, self.clock())
+        said = "Jobs by the stage that they have come to and their phase; a finished one has no stage."
+        jobs = GaugeMetricFamily("tunesmith_jobs", said, labels=("stage", "condition"))
+        for labels, number in counted.jobs.items():
+            jobs.add_metric(labels, number)
+        said = "Stages whose Job has no pod that runs, by what it waits for."
+        waiting = GaugeMetricFamily("tunesmith_stages_waiting", said, labels=("stage", "reason"))
+        for labels, number in counted.waiting.items():
+            waiting.add_metric(labels, number)
+        said = "The longest time for which a stage that works has not said how far it is."
+        silent = GaugeMetricFamily("tunesmith_stage_silent_seconds", said, labels=("stage",))
+        for stage, seconds in counted.silent.items() if self.hears else ():
+            silent.add_metric((stage,), seconds)
+        said = "Pods that were taken away from their stages, by Kubernetes' reason."
+        disruptions = CounterMetricFamily("tunesmith_disruptions", said, labels=("reason",))
+        for reason, number in self.cache.disruptions.items():
+            disruptions.add_metric((reason,), number)
+        yield from (jobs, waiting, silent, disruptions)

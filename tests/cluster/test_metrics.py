@@ -1,0 +1,61 @@
+"""What a real Prometheus reads of the operator beside a real API server."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.applied import SPEC, Applied
+from support.control_plane import ControlPlane
+from support.kubelet import Kubelet
+from support.operator_account import operator_account
+from support.operator_process import SETTINGS, applied, operator
+from support.prometheus import checked_metrics, prometheus
+from support.servers import free_ports
+from support.waiting import wait_until
+
+
+@pytest.fixture
+def port() -> int:
+    """Where the operator serves its metrics."""
+    [found] = free_ports(1)
+    return found
+
+
+def exposed(port: int) -> str:
+    """What the operator says of itself."""
+    return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).raise_for_status().text
+
+
+def test_prometheus_reads_a_job_from_create_to_its_end(
+    plane: ControlPlane, namespace: str, tmp_path: Path, port: int
+) -> None:
+    """promtool finds nothing wrong, no series names the job, and every family has what has happened."""
+    job = Applied(plane, Kubelet(plane, namespace), applied(plane, namespace, SPEC))
+    settings = {**SETTINGS, "metricsPort": port}
+    target = {"job_name": "operator", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+    account = operator_account(plane, tmp_path, namespace)
+    with operator(account, tmp_path, namespace, settings), prometheus([target]) as server:
+
+        def reads(expression: str, value: float) -> None:
+            def looked() -> bool:
+                return [float(found["value"][1]) for found in server.query(expression)] == [value]
+
+            wait_until(looked, f"{expression} to be {value}", 60)
+
+        reads('tunesmith_jobs{stage="prepare",condition="Pending"}', 1)
+        reads('tunesmith_stages_waiting{stage="prepare",reason="Starting"}', 1)
+        job.completed()
+        reads('tunesmith_jobs{stage="",condition="Complete"}', 1)
+        reads('tunesmith_job_completions_total{result="Complete",reason="Completed"}', 1)
+        reads('sum(tunesmith_stage_duration_seconds_count{result="Done"})', len(job.jobs()))
+        reads('tunesmith_api_requests_total{verb="POST",code="201"} >= bool 4', 1)
+        reads("sum(tunesmith_watch_behind_seconds)", 0)
+        reads("count(tunesmith_watch_last_event_timestamp_seconds)", 3)
+        reads("time() - tunesmith_last_success_timestamp_seconds < bool 300", 1)
+        reads("sum(tunesmith_reconciles_total{result='Failed'}) or vector(0)", 0)
+        page = exposed(port)
+
+    assert checked_metrics(page) == ""
+    assert '"bot' not in page
+    assert namespace not in page
