@@ -12,6 +12,8 @@ from tunesmith_api.stages import Stage
 from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
 from tunesmith_operator.world import StageJob
 
+# The reason of a completion that is no failure.
+COMPLETED = "Completed"
 _STAGES = frozenset(stage.value for stage in Stage)
 
 
@@ -39,7 +41,7 @@ class Count:
 def history(before: JobStatus, after: JobStatus, jobs: Sequence[StageJob]) -> Iterator[Count]:
     """What has happened between two statuses of a job, whose Jobs are these by now."""
     if before.finished is None and after.finished is not None:
-        reason = "Completed" if after.failure is None else after.failure.failure.value
+        reason = COMPLETED if after.failure is None else after.failure.failure.value
         yield Count(Counted.COMPLETION, ("Complete" if after.phase is Phase.COMPLETE else "Failed", reason))
     for what, more in (
         (Counted.GPU_SECONDS, after.gpu_seconds - before.gpu_seconds),

@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from tunesmith_api.failures import FailureClass
+from tunesmith_api.stages import Stage
 from tunesmith_operator.cache import Cache
 from tunesmith_operator.census import census
-from tunesmith_operator.history import Count, Counted
+from tunesmith_operator.history import COMPLETED, Count, Counted
 
 # Seconds: a stage that finds its artifact takes some, a training up to a day.
 _STAGE_BUCKETS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)
@@ -43,6 +45,18 @@ class JobMetrics:
         self._waits = histogram("stage_wait_seconds", said, ("stage",), _WAIT_BUCKETS)
         said = "When a job last became Complete, in seconds since 1970; 0 if none has since the operator started."
         self._success = Gauge("tunesmith_last_success_timestamp_seconds", said, registry=registry)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """What alerts count is there before it happens: a series that begins above 0 has no increase.
+
+        Prometheus documentation, practices, instrumentation, "Avoid missing metrics".
+        """
+        self._completions.labels("Complete", COMPLETED)
+        for failure in FailureClass:
+            self._completions.labels("Failed", failure.value)
+        for stage in Stage:
+            self._retries.labels(stage, FailureClass.STORE_UNAVAILABLE.value)
 
     def count(self, counts: Iterable[Count], now: datetime) -> None:
         """What has happened to a job."""

@@ -22,6 +22,8 @@ class OwnMetrics:
     def __init__(self, registry: CollectorRegistry, version: str) -> None:
         said = "Passes over a job, by how they ended."
         self._passes = Counter("tunesmith_reconciles", said, ["result"], registry=registry)
+        for result in ("Done", "Failed"):
+            self._passes.labels(result)
         said = "Seconds that a pass over a job took."
         self._seconds = Histogram(
             "tunesmith_reconcile_duration_seconds", said, buckets=_PASS_BUCKETS, registry=registry

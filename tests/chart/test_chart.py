@@ -169,3 +169,18 @@ def test_users_get_the_rights_of_the_cluster_s_own_roles() -> None:
     view = {"get", "list", "watch"}
     assert verbs == {"view": view, "edit": view | {"create", "update", "patch", "delete"}}
     assert {tuple(role["rules"][0]["resources"]) for role in roles} == {("finetunejobs",)}
+
+
+def test_a_prometheus_operator_finds_the_operator_and_its_alerts() -> None:
+    """Where it is asked for, by the labels that it chooses by; the alerts are those of the file."""
+    assert not [each for each in rendered() if each["apiVersion"].startswith("monitoring")]
+    chosen = '{"enabled": true, "labels": {"release": "prometheus"}}'
+    objects = rendered(f"podMonitor={chosen}", f"prometheusRule={chosen}")
+    monitor, rule, pod = one(objects, "PodMonitor"), one(objects, "PrometheusRule"), one(objects, "Deployment")
+
+    assert monitor["metadata"]["labels"]["release"] == rule["metadata"]["labels"]["release"] == "prometheus"
+    template = pod["spec"]["template"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in {port["name"] for port in template["spec"]["containers"][0]["ports"]}
+    assert rule["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())

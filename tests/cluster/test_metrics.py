@@ -1,12 +1,15 @@
 """What a real Prometheus reads of the operator beside a real API server."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from support.applied import SPEC, Applied
 from support.control_plane import ControlPlane
+from support.install_yaml import CHART
 from support.kubelet import Kubelet
 from support.operator_account import operator_account
 from support.operator_process import SETTINGS, applied, operator
@@ -22,6 +25,11 @@ def port() -> int:
     return found
 
 
+def target(port: int) -> dict[str, Any]:
+    """What Prometheus is told to scrape."""
+    return {"job_name": "operator", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+
+
 def exposed(port: int) -> str:
     """What the operator says of itself."""
     return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).raise_for_status().text
@@ -33,9 +41,8 @@ def test_prometheus_reads_a_job_from_create_to_its_end(
     """promtool finds nothing wrong, no series names the job, and every family has what has happened."""
     job = Applied(plane, Kubelet(plane, namespace), applied(plane, namespace, SPEC))
     settings = {**SETTINGS, "metricsPort": port}
-    target = {"job_name": "operator", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
     account = operator_account(plane, tmp_path, namespace)
-    with operator(account, tmp_path, namespace, settings), prometheus([target]) as server:
+    with operator(account, tmp_path, namespace, settings), prometheus([target(port)]) as server:
 
         def reads(expression: str, value: float) -> None:
             def looked() -> bool:
@@ -59,3 +66,24 @@ def test_prometheus_reads_a_job_from_create_to_its_end(
     assert checked_metrics(page) == ""
     assert '"bot' not in page
     assert namespace not in page
+
+
+def test_an_alert_fires_while_no_node_takes_a_pod(
+    plane: ControlPlane, namespace: str, tmp_path: Path, port: int
+) -> None:
+    """In a Prometheus that reads the chart's rules, which wait for nothing here; then it clears."""
+    rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    for alert in rules["groups"][0]["rules"]:
+        alert.pop("for", None)
+    job = Applied(plane, Kubelet(plane, namespace), applied(plane, namespace, SPEC))
+    account = operator_account(plane, tmp_path, namespace)
+    with (
+        operator(account, tmp_path, namespace, {**SETTINGS, "metricsPort": port}),
+        prometheus([target(port)], rules) as server,
+    ):
+        wait_until(lambda: bool(server.query("tunesmith_build_info")), "the operator to be scraped", 60)
+        pod = job.kubelet.pod_of("bot", "prepare")
+        job.kubelet.find_no_node(pod, "0/1 nodes are available")
+        wait_until(lambda: server.firing() == {"TunesmithStageUnschedulable"}, "the alert to fire", 60)
+        job.kubelet.begin(pod)
+        wait_until(lambda: server.firing() == set(), "the alert to clear", 60)
