@@ -84,7 +84,10 @@ class ArtifactReference(Api):
 
 
 class StageRequest(Api):
-    """One call of a stage: JSON in a file, or in a pod's annotation. Never a secret."""
+    """One call of a stage: JSON in a file, or in a pod's annotation. Never a secret.
+
+    On `metrics_port` it serves what it reports, for a Prometheus that looks while it runs.
+    """
 
     schema_version: Literal[1] = 1
     stage: Stage
@@ -96,6 +99,7 @@ class StageRequest(Api):
     execution: dict[str, Any] = Field(default_factory=dict)
     secrets: str | None = None
     progress: ProgressEndpoint | None = None
+    metrics_port: int | None = None
     replace: bool = False
 
 

@@ -8,7 +8,7 @@ from tunesmith_api.spec import JobSpec
 from tunesmith_api.stages import JobReference, Stage, StageRequest
 from tunesmith_api.status import StageStatus
 from tunesmith_operator.course import Course
-from tunesmith_operator.pod import CLAIMS, SECRETS
+from tunesmith_operator.pod import CLAIMS, METRICS_PORT, SECRETS
 from tunesmith_operator.settings import OperatorSettings
 from tunesmith_operator.storing import store_of
 from tunesmith_operator.world import World
@@ -28,6 +28,7 @@ def request_of(
         settings={} if first else stage.settings,
         execution=_execution(world.spec, stage.stage),
         secrets=SECRETS,
+        metrics_port=METRICS_PORT if stage.stage is Stage.TRAIN else None,
         replace=status.replace,
     )
 

@@ -26,6 +26,9 @@ RESULT_FILE = "/dev/termination-log"
 TOKEN_FOLDER, TOKEN_FILE = "/etc/tunesmith/token", "token"  # where it is, not what
 # The kubelet renews it when four fifths are over (Kubernetes documentation, service account token volume projection).
 _TOKEN_SECONDS = 3600
+# Where a training serves its live metrics; a PodMonitor knows the port by its name.
+METRICS_PORT = 8080
+_METRICS = {"name": "metrics", "containerPort": METRICS_PORT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ def _container(stage: Stage, where: StagePlace, settings: OperatorSettings) -> d
         "workingDir": SCRATCH,
         "env": [{"name": name, "value": value} for name, value in _environment(settings).items()],
         "resources": _resources(where),
+        **({"ports": [_METRICS]} if stage is Stage.TRAIN else {}),
         "terminationMessagePath": RESULT_FILE,
         # A stage that dies before it has answered leaves its last lines instead.
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -10,6 +10,8 @@ from support.control_plane import CRD, ROOT
 from support.install_yaml import CHART, FILE, NAMESPACE, templated
 from support.install_yaml import rendered as install_yaml
 from support.server_binaries import helm_binary, run_to_end
+from tunesmith_api.names import JOB_LABEL, STAGE_LABEL
+from tunesmith_api.stages import Stage
 from tunesmith_operator.settings import OperatorSettings
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -176,11 +178,29 @@ def test_a_prometheus_operator_finds_the_operator_and_its_alerts() -> None:
     assert not [each for each in rendered() if each["apiVersion"].startswith("monitoring")]
     chosen = '{"enabled": true, "labels": {"release": "prometheus"}}'
     objects = rendered(f"podMonitor={chosen}", f"prometheusRule={chosen}")
-    monitor, rule, pod = one(objects, "PodMonitor"), one(objects, "PrometheusRule"), one(objects, "Deployment")
+    (monitor, _), rule, pod = monitors(objects), one(objects, "PrometheusRule"), one(objects, "Deployment")
 
-    assert monitor["metadata"]["labels"]["release"] == rule["metadata"]["labels"]["release"] == "prometheus"
     template = pod["spec"]["template"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] in {port["name"] for port in template["spec"]["containers"][0]["ports"]}
     assert rule["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    assert {each["metadata"]["labels"].get("release") for each in [*monitors(objects), rule]} == {"prometheus"}
+
+
+def test_it_finds_trainings_where_the_operator_runs_jobs() -> None:
+    """By the label of the stage, at the port that their pods name; the series get the job's name."""
+    everywhere = monitors(rendered("podMonitor.enabled=true"))[1]["spec"]
+    in_two = monitors(rendered("podMonitor.enabled=true", 'namespaces=["a", "b"]'))[1]["spec"]
+
+    assert everywhere["namespaceSelector"] == {"any": True}
+    assert in_two["namespaceSelector"] == {"matchNames": ["a", "b"]}
+    assert everywhere["selector"]["matchLabels"] == {STAGE_LABEL: Stage.TRAIN.value}
+    [endpoint] = everywhere["podMetricsEndpoints"]
+    # Prometheus' names of labels have no dot and no slash (kubernetes_sd_config).
+    label = re.sub(r"[^a-zA-Z0-9_]", "_", JOB_LABEL)
+    assert endpoint["relabelings"][0]["sourceLabels"] == [f"__meta_kubernetes_pod_label_{label}"]
+
+
+def monitors(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each for each in objects if each["kind"] == "PodMonitor"]

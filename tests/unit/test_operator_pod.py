@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.builders import a_plan, a_spec, resolved
-from support.small_cluster import ROWS, Cluster, job_of, one_pass, until
+from support.small_cluster import ROWS, RULES, Cluster, job_of, one_pass, until
 from tunesmith_api.effective import resolve_settings
 from tunesmith_api.failures import FAILURES, FailureClass
 from tunesmith_api.names import JOB_LABEL
@@ -244,3 +244,25 @@ def test_a_priority_is_the_class_that_the_installer_names(priority: int, name: s
     assert pod_of(a_job(a_spec(priority=priority), told)).get("priorityClassName") == name
     assert pod_of(a_job(own, told))["priorityClassName"] == "own"
     assert "priorityClassName" not in pod_of(a_job(a_spec(priority=priority)))
+
+
+def test_a_training_alone_serves_live_metrics() -> None:
+    """On the port that it is asked to, by the name that a PodMonitor of the chart has."""
+    cluster = Cluster()
+    until(cluster, "train")
+    job, other = (course_job(cluster, stage) for stage in (Stage.TRAIN, Stage.CONVERT))
+
+    asked = StageRequest.model_validate_json(
+        job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION]
+    ).metrics_port
+    assert pod_of(job)["containers"][0]["ports"] == [{"name": "metrics", "containerPort": asked}]
+    assert "ports" not in pod_of(other)["containers"][0]
+    assert "metricsPort" not in other["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION]
+
+
+def course_job(cluster: Cluster, stage: Stage) -> dict[str, Any]:
+    """The Job that a stage is wanted to run in now."""
+    world = cluster.world()
+    course = course_of(world, world.status)
+    planned = next(each for each in course.plan.stages if each.stage is stage)
+    return RULES.job(world, course, planned, StageStatus(name=planned.name))

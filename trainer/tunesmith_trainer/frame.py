@@ -6,7 +6,7 @@ import resource
 import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tunesmith_trainer import publish
 from tunesmith_trainer.classify import classified
 from tunesmith_trainer.gather import gather
 from tunesmith_trainer.interruption import Interruption
+from tunesmith_trainer.live_metrics import served
 from tunesmith_trainer.made import made_by
 from tunesmith_trainer.publication.hub import push
 from tunesmith_trainer.report_progress import ProgressPoster, no_progress
@@ -279,11 +280,11 @@ def _variant(request: StageRequest) -> str | None:
 
 @contextmanager
 def _progress(request: StageRequest) -> Iterator[Progress]:
-    if request.progress is None:
-        yield no_progress
-        return
-    poster = ProgressPoster(request.progress)
-    try:
-        yield poster
-    finally:
-        poster.close()
+    with ExitStack() as stack:
+        told: Progress = no_progress
+        if request.progress is not None:
+            told = poster = ProgressPoster(request.progress)
+            stack.callback(poster.close)
+        if request.metrics_port is not None:
+            told = stack.enter_context(served(told, request.metrics_port))
+        yield told

@@ -186,6 +186,7 @@ class Watch:
             "current_step": step,
             "total_steps": total,
             "tokens_per_second": event["tokensPerSecond"] or 0.0,
+            "memory_bytes": event["memoryBytes"],
             **self._safe(),
         }
         evaluations = self.journal.evaluations() if self.evaluates else []
