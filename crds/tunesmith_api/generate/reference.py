@@ -42,7 +42,7 @@ embeddings. `imatrix`: whether the type cannot be made without an importance mat
 """
 
 # Where Kubernetes' own shapes begin, which its own documentation describes.
-_KUBERNETES_OWN = ("spec.stages[].affinity", "spec.stages[].tolerations[]", "spec.stages[].resources")
+_KUBERNETES_OWN = ("[].affinity", "[].tolerations[]", "[].resources")
 
 
 # The same shape as another section's.
@@ -51,17 +51,20 @@ _ALREADY_DESCRIBED = ("spec.evaluation.dataset",)
 
 def reference_page() -> str:
     """The whole page."""
-    sections = "\n".join(
-        _section(path, schema) for path, schema in _objects("spec", job_schema()["properties"]["spec"])
-    )
+    sections = tables("spec", job_schema()["properties"]["spec"])
     rows = "\n".join(_quantization(name, known) for name, known in QUANTIZATIONS.items())
     aliases = ", ".join(f"`{alias}` (write `{meant}`)" for alias, meant in ALIASES.items())
     return f"{_INTRODUCTION}\n{sections}\n{_QUANTIZATIONS}{rows}\n\nRefused, since they are other names: {aliases}.\n"
 
 
+def tables(path: str, schema: Schema) -> str:
+    """A section for each object in a structural schema whose root is called `path`."""
+    return "\n".join(_section(*each) for each in _objects(path, schema))
+
+
 def _objects(path: str, schema: Schema) -> Iterator[tuple[str, Schema]]:
     """Every object with fields, the outer ones first, with its path."""
-    if path in _KUBERNETES_OWN or path in _ALREADY_DESCRIBED or set(schema.get("properties", ())) == {"name"}:
+    if path.endswith(_KUBERNETES_OWN) or path in _ALREADY_DESCRIBED or set(schema.get("properties", ())) == {"name"}:
         return
     if schema.get("type") == "array":
         yield from _objects(f"{path}[]", schema["items"])
@@ -108,15 +111,20 @@ def _type(schema: Schema) -> str:
         return "quantity"
     if schema["type"] == "array":
         inner = _type(schema["items"])
-        return f"list of {'types' if inner.startswith('a [') else inner}, {_range(schema, 'minItems', 'maxItems')}"
+        return _bounded(
+            f"list of {'types' if inner.startswith('a [') else inner}", _range(schema, "minItems", "maxItems")
+        )
     if schema["type"] == "object":
         return _object_type(schema)
     if schema["type"] == "string":
-        return f"string, {_range(schema, 'minLength', 'maxLength')} characters"
+        bounds = _range(schema, "minLength", "maxLength")
+        return _bounded("string", f"{bounds} characters" if bounds else "")
     bounds = _range(schema, "minimum", "maximum")
-    if schema.get("exclusiveMinimum"):
-        bounds = f"above {bounds}"
-    return f"{schema['type']}, {bounds}" if bounds else str(schema["type"])
+    return _bounded(str(schema["type"]), f"above {bounds}" if schema.get("exclusiveMinimum") else bounds)
+
+
+def _bounded(what: str, bounds: str) -> str:
+    return f"{what}, {bounds}" if bounds else what
 
 
 def _object_type(schema: Schema) -> str:

@@ -1,0 +1,133 @@
+"""The values of the chart: ``python charts/values.py [--check]`` writes their schema and the page of all settings.
+
+Their defaults and what each is for stand in tunesmith/values.yaml, which a test holds against these models.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tunesmith_api.generate.reference import tables
+from tunesmith_api.generate.structural import structural_schema
+from tunesmith_api.placement import ObjectName
+from tunesmith_api.schema import Api
+from tunesmith_operator.settings import OperatorSettings
+
+ROOT = Path(__file__).parent.parent
+SCHEMA, PAGE = "charts/tunesmith/values.schema.json", "docs/reference/configuration.md"
+
+Labels = dict[str, str]
+_INTRODUCTION = """\
+# The operator's settings
+
+This page is generated from the operator's models (`make generate`). The settings are one YAML file, which the chart
+renders from its value `config`:
+
+```yaml
+config:
+  store: {uri: s3://models, endpoint: http://minio.minio.svc.cluster.local:9000, secretRef: {name: store}}
+  placement:
+    - {name: train, tolerations: [{key: nvidia.com/gpu, operator: Exists}]}
+```
+
+The chart's other values stand in [its README](../../charts/tunesmith/README.md).
+
+"""
+
+
+class Image(Api):
+    repository: Annotated[str, Field(min_length=1)] = "ghcr.io/tunesmith/operator"
+    tag: str = ""
+    digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+
+
+class Crds(Api):
+    enabled: bool = True
+    keep: bool = True
+
+
+class Enabled(Api):
+    enabled: bool = True
+
+
+class Progress(Api):
+    enabled: bool = True
+    secret_name: ObjectName | Literal[""] = ""
+
+
+class PodMonitor(Api):
+    enabled: bool = False
+    labels: Labels = Field(default_factory=dict)
+    interval: Annotated[str, Field(pattern=r"^([0-9]+(ms|[smhdwy]))*$")] = ""
+
+
+class PrometheusRule(Api):
+    enabled: bool = False
+    labels: Labels = Field(default_factory=dict)
+
+
+class LocalReference(Api):
+    name: ObjectName
+
+
+class Resources(Api):
+    requests: dict[str, str | int | float] = Field(default_factory=dict)
+    limits: dict[str, str | int | float] = Field(default_factory=dict)
+    claims: list[dict[str, str]] = Field(default_factory=list)
+
+
+class Values(Api):
+    image: Image = Field(default_factory=Image)
+    image_pull_secrets: list[LocalReference] = Field(default_factory=list)
+    config: OperatorSettings = Field(default_factory=OperatorSettings)
+    namespaces: list[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]] = Field(
+        default_factory=list
+    )
+    crds: Crds = Field(default_factory=Crds)
+    user_roles: Enabled = Field(default_factory=Enabled)
+    progress: Progress = Field(default_factory=Progress)
+    priority_classes: Enabled = Field(default_factory=Enabled)
+    pod_monitor: PodMonitor = Field(default_factory=PodMonitor)
+    prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
+    resources: Resources = Field(
+        default_factory=lambda: Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "512Mi"})
+    )
+    node_selector: Labels = Field(default_factory=dict)
+    tolerations: list[dict[str, Any]] = Field(default_factory=list)
+    affinity: dict[str, Any] = Field(default_factory=dict)
+    priority_class_name: ObjectName | Literal[""] = ""
+    pod_annotations: Labels = Field(default_factory=dict)
+    # Helm gives it to every chart that is a part of another.
+    global_: dict[str, Any] = Field(default_factory=dict, alias="global")
+
+
+def schema() -> str:
+    """What Helm holds values against before it does anything."""
+    return json.dumps(Values.model_json_schema(by_alias=True), indent=2) + "\n"
+
+
+def page() -> str:
+    """All settings of the operator."""
+    return _INTRODUCTION + tables("config", structural_schema(OperatorSettings))
+
+
+def main() -> int:
+    """Write both, or say what differs."""
+    made = {SCHEMA: schema(), PAGE: page()}
+    differs = [path for path, text in made.items() if not (ROOT / path).exists() or (ROOT / path).read_text() != text]
+    if "--check" in sys.argv[1:]:
+        for path in differs:
+            print(f"differs from the models: {path} (run 'make generate')", file=sys.stderr)
+        return 1 if differs else 0
+    for path in differs:
+        (ROOT / path).write_text(made[path])
+        print(f"written: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
