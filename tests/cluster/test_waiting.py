@@ -1,6 +1,5 @@
 """What keeps a job waiting, and what ends the waiting, where only the API server's own events say why."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -29,14 +28,6 @@ def a_job(kubelet: Kubelet, spec: JobSpec, name: str = "bot") -> Applied:
     return Applied(kubelet.plane, kubelet, applied(kubelet.plane, kubelet.namespace, spec, name))
 
 
-def limited(kubelet: Kubelet, hard: Mapping[str, str]) -> str:
-    """A quota of the namespace that the API server enforces; its path."""
-    path = f"/api/v1/namespaces/{kubelet.namespace}/resourcequotas"
-    kubelet.plane.create(path, {"metadata": {"name": "small"}, "spec": {"hard": dict(hard)}})
-    wait_until(lambda: (kubelet.plane.get(f"{path}/small").get("status") or {}).get("hard") == hard, "the quota", 60)
-    return f"{path}/small"
-
-
 def test_a_quota_without_room_is_told_and_waited_for(kubelet: Kubelet, tmp_path: Path) -> None:
     """The Job has no pod, and no field of it says why; when there is room it goes on by itself.
 
@@ -46,7 +37,7 @@ def test_a_quota_without_room_is_told_and_waited_for(kubelet: Kubelet, tmp_path:
     with operator(account, tmp_path, kubelet.namespace):
         other = a_job(kubelet, SPEC, "other")
         kubelet.pod_of("other", "prepare")
-        quota = limited(kubelet, {"pods": "1"})
+        quota = kubelet.plane.limit(kubelet.namespace, {"pods": "1"})
         job = a_job(kubelet, SPEC)
 
         status = job.until(lambda status: "exceeded quota: small" in status.get("message", ""), "the quota to be told")
@@ -59,7 +50,7 @@ def test_a_quota_without_room_is_told_and_waited_for(kubelet: Kubelet, tmp_path:
 
 def test_a_quota_that_is_too_small_for_a_pod_ends_the_job(kubelet: Kubelet, tmp_path: Path) -> None:
     """It says what was asked for and what there is."""
-    limited(kubelet, {"requests.memory": "1Mi"})
+    kubelet.plane.limit(kubelet.namespace, {"requests.memory": "1Mi"})
     settings = {**SETTINGS, "imagePatienceSeconds": 5}
     with operator(kubelet.plane.kubeconfig, tmp_path, kubelet.namespace, settings):
         failure = a_job(kubelet, SPEC).is_in("Failed")["failure"]

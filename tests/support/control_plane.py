@@ -8,7 +8,7 @@ import secrets
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -37,11 +37,13 @@ _MADE = {
 }
 _WRITTEN = {"level": "Metadata", "verbs": ["create", "patch", "update", "delete", "deletecollection"]}
 _LISTED = {"level": "Metadata", "verbs": ["list"], "resources": [{"group": "tunesmith.dev"}]}
+# What somebody looks at who has rights of their own, and not all there are.
+_SEEN = {"level": "Metadata", "verbs": ["get", "list", "watch"], "userGroups": ["system:serviceaccounts"]}
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
-    "rules": [_MADE, _WRITTEN, _LISTED, {"level": "None"}],
+    "rules": [_MADE, _WRITTEN, _LISTED, _SEEN, {"level": "None"}],
 }
 # What the operator's clients call themselves (kubernetes.aio's api_client.py, kopf's clients/auth.py).
 _OPERATOR = ("OpenAPI-Generator/", "kopf/")
@@ -165,6 +167,24 @@ class ControlPlane:
         """Every write that an operator made in a namespace, or tried to, by the audit log: verb, kind and name."""
         own = (event for event in self._of_operator(namespace) if event["verb"] != "list")
         return [f"{event['verb']} {event['objectRef']['resource']} {_name_of(event)}" for event in own]
+
+    def rights_used(self, account: str) -> set[tuple[str, str, str]]:
+        """What a user was let do, by the audit log: API group, resource with its subresource, and verb."""
+        used = set()
+        for line in self.audit.read_text().splitlines():
+            event = json.loads(line)
+            at, code = event.get("objectRef"), event.get("responseStatus", {}).get("code", HTTPStatus.OK)
+            if event["user"]["username"] == account and at is not None and code != HTTPStatus.FORBIDDEN:
+                resource = "/".join(part for part in (at["resource"], at.get("subresource")) if part)
+                used.add((at.get("apiGroup", ""), resource, event["verb"]))
+        return used
+
+    def limit(self, namespace: str, hard: Mapping[str, str]) -> str:
+        """A quota of the namespace that the API server enforces by now; its path."""
+        path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+        self.create(path, {"metadata": {"name": "small"}, "spec": {"hard": dict(hard)}})
+        wait_until(lambda: (self.get(f"{path}/small").get("status") or {}).get("hard") == hard, "the quota", 60)
+        return f"{path}/small"
 
     def looks_of_operator(self, namespace: str) -> int:
         """How often an operator has listed the FineTuneJobs of a namespace, by the audit log."""
