@@ -74,6 +74,35 @@ class LocalReference(Api):
     name: ObjectName
 
 
+Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+# A range of addresses: an address, and how many of its bits count.
+Range = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
+
+
+class JobNamespace(Api):
+    name: Namespace
+    image_pull_secrets: list[LocalReference] = Field(default_factory=list)
+
+
+class PolicyStore(Api):
+    ports: list[Port] = Field(default_factory=list)
+    to: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class PolicyOutside(Api):
+    ports: list[Port] = Field(default=[443, 80])
+    except_: list[Range] = Field(default=["169.254.0.0/16"], alias="except")
+    except_ipv6: list[Range] = Field(default=["fd00:ec2::254/128", "fe80::/10"], alias="exceptIPv6")
+
+
+class NetworkPolicies(Api):
+    enabled: bool = False
+    api_server_ports: list[Port] = Field(default=[443, 6443])
+    store: PolicyStore = Field(default_factory=PolicyStore)
+    outside: PolicyOutside = Field(default_factory=PolicyOutside)
+
+
 class Resources(Api):
     requests: dict[str, str | int | float] = Field(default_factory=dict)
     limits: dict[str, str | int | float] = Field(default_factory=dict)
@@ -84,15 +113,15 @@ class Values(Api):
     image: Image = Field(default_factory=Image)
     image_pull_secrets: list[LocalReference] = Field(default_factory=list)
     config: OperatorSettings = Field(default_factory=OperatorSettings)
-    namespaces: list[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]] = Field(
-        default_factory=list
-    )
+    namespaces: list[Namespace] = Field(default_factory=list)
     crds: Crds = Field(default_factory=Crds)
     user_roles: Enabled = Field(default_factory=Enabled)
     progress: Progress = Field(default_factory=Progress)
     priority_classes: Enabled = Field(default_factory=Enabled)
     pod_monitor: PodMonitor = Field(default_factory=PodMonitor)
     prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
+    job_namespaces: list[JobNamespace] = Field(default_factory=list)
+    network_policies: NetworkPolicies = Field(default_factory=NetworkPolicies)
     resources: Resources = Field(
         default_factory=lambda: Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "512Mi"})
     )

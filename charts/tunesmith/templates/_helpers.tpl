@@ -30,6 +30,13 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
 {{- end -}}
 {{- end -}}
 
+{{- /* The port of the default store: that of its endpoint, else the one of its scheme. */ -}}
+{{- define "tunesmith.storePort" -}}
+{{- $endpoint := urlParse (dig "store" "endpoint" "https://amazon" .Values.config) }}
+{{- $port := regexFind ":[0-9]+$" $endpoint.host | trimPrefix ":" }}
+{{- if $port }}{{ $port }}{{ else if eq $endpoint.scheme "http" }}80{{ else }}443{{ end -}}
+{{- end -}}
+
 {{- define "tunesmith.config" -}}
 {{- $own := dict }}
 {{- if .Values.priorityClasses.enabled }}
