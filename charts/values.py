@@ -109,6 +109,15 @@ class Resources(Api):
     claims: list[dict[str, str]] = Field(default_factory=list)
 
 
+class AdmissionPolicies(Api):
+    enabled: bool = False
+    stores: list[Annotated[str, Field(pattern=r"^s3://[a-z0-9].*[^/]$")]] = Field(default_factory=list)
+    max_gpus: Annotated[int | None, Field(ge=0)] = None
+    max_gpu_memory: Annotated[str, Field(pattern=r"^([0-9.]+([kMGTPE]i?)?)?$")] = ""
+    required_labels: list[Annotated[str, Field(min_length=1, max_length=317)]] = Field(default_factory=list)
+    images: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+
+
 class Values(Api):
     image: Image = Field(default_factory=Image)
     image_pull_secrets: list[LocalReference] = Field(default_factory=list)
@@ -122,6 +131,7 @@ class Values(Api):
     prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
     job_namespaces: list[JobNamespace] = Field(default_factory=list)
     network_policies: NetworkPolicies = Field(default_factory=NetworkPolicies)
+    admission_policies: AdmissionPolicies = Field(default_factory=AdmissionPolicies)
     resources: Resources = Field(
         default_factory=lambda: Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "512Mi"})
     )
