@@ -109,6 +109,18 @@ class Resources(Api):
     claims: list[dict[str, str]] = Field(default_factory=list)
 
 
+def _small() -> Resources:
+    return Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "512Mi"})
+
+
+class Gc(Api):
+    enabled: bool = False
+    # Five fields, or @daily and the like.
+    schedule: Annotated[str, Field(pattern=r"^(@[a-z]+|(\S+\s+){4}\S+)$")] = "17 3 * * *"
+    dry_run: bool = False
+    resources: Resources = Field(default_factory=_small)
+
+
 class AdmissionPolicies(Api):
     enabled: bool = False
     stores: list[Annotated[str, Field(pattern=r"^s3://[a-z0-9].*[^/]$")]] = Field(default_factory=list)
@@ -132,9 +144,8 @@ class Values(Api):
     job_namespaces: list[JobNamespace] = Field(default_factory=list)
     network_policies: NetworkPolicies = Field(default_factory=NetworkPolicies)
     admission_policies: AdmissionPolicies = Field(default_factory=AdmissionPolicies)
-    resources: Resources = Field(
-        default_factory=lambda: Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "512Mi"})
-    )
+    gc: Gc = Field(default_factory=Gc)
+    resources: Resources = Field(default_factory=_small)
     node_selector: Labels = Field(default_factory=dict)
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
     affinity: dict[str, Any] = Field(default_factory=dict)

@@ -37,6 +37,23 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
 {{- if $port }}{{ $port }}{{ else if eq $endpoint.scheme "http" }}80{{ else }}443{{ end -}}
 {{- end -}}
 
+{{- /* Egress to DNS, which may run on the node itself (NodeLocal DNSCache). */ -}}
+{{- define "tunesmith.toNames" -}}
+- ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+{{- end -}}
+
+{{- /* Egress to DNS and the store. */ -}}
+{{- define "tunesmith.toStore" -}}
+{{ include "tunesmith.toNames" . }}
+- ports:
+  {{- range .Values.networkPolicies.store.ports | default (list (include "tunesmith.storePort" . | int)) }}
+  - {protocol: TCP, port: {{ . }}}
+  {{- end }}
+  {{- with .Values.networkPolicies.store.to }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
 {{- define "tunesmith.config" -}}
 {{- $own := dict }}
 {{- if .Values.priorityClasses.enabled }}
