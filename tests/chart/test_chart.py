@@ -15,7 +15,7 @@ from tunesmith_api.stages import Stage
 from tunesmith_operator.settings import OperatorSettings
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
-GUIDE = ROOT / "docs" / "operating.md"
+GUIDE = ROOT / "docs" / "security.md"
 
 
 def rendered(*settings: str) -> list[dict[str, Any]]:
