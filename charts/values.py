@@ -59,6 +59,11 @@ class Progress(Api):
     secret_name: ObjectName | Literal[""] = ""
 
 
+class Sink(Api):
+    url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    secret_name: ObjectName | Literal[""] = ""
+
+
 class PodMonitor(Api):
     enabled: bool = False
     labels: Labels = Field(default_factory=dict)
@@ -138,6 +143,7 @@ class Values(Api):
     crds: Crds = Field(default_factory=Crds)
     user_roles: Enabled = Field(default_factory=Enabled)
     progress: Progress = Field(default_factory=Progress)
+    notifications: Sink = Field(default_factory=Sink)
     priority_classes: Enabled = Field(default_factory=Enabled)
     pod_monitor: PodMonitor = Field(default_factory=PodMonitor)
     prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)

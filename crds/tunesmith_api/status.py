@@ -206,6 +206,8 @@ class JobStatus(Recorded):
     """Why the job failed."""
     retried: Annotated[str, unless_empty(max_length=253)] = ""
     """The value of the annotation tunesmith.dev/retry that was last acted on."""
+    notified: Annotated[str, unless_empty(max_length=64)] = ""
+    """The id of the last notification of the job that was taken by its receiver."""
     started: datetime | None = None
     """When the first stage began, or a retry: what spec.activeDeadlineSeconds counts from."""
     finished: datetime | None = None

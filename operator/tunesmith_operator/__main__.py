@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import logging
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import kopf
@@ -17,6 +18,7 @@ from tunesmith_api.stages import ProgressEndpoint
 from tunesmith_operator import watching
 from tunesmith_operator.building import Builder
 from tunesmith_operator.cache import Cache
+from tunesmith_operator.delivering import Deliveries, Sink
 from tunesmith_operator.filling import fill, look_through
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.freshness import Freshness
@@ -28,6 +30,7 @@ from tunesmith_operator.own_metrics import StateMetrics
 from tunesmith_operator.pod import TOKEN_FILE, TOKEN_FOLDER
 from tunesmith_operator.serving import Server
 from tunesmith_operator.settings import OperatorSettings
+from tunesmith_operator.telling import Patience
 from tunesmith_operator.tokens import Tokens
 from tunesmith_operator.turns import Turns
 
@@ -58,7 +61,9 @@ async def operate(settings: OperatorSettings, namespaces: tuple[str, ...]) -> No
     configuration.connection_pool_maxsize = _WORKERS + _MORE_CONNECTIONS
     async with ApiClient(configuration) as client:
         rules = Rules(settings, Builder(settings, _endpoint(settings)).job)
-        operator = Operator(Cache(), Turns(), Kube(client), rules, freshness=Freshness(namespaced=bool(namespaces)))
+        freshness = Freshness(namespaced=bool(namespaces))
+        deliveries = _deliveries(settings)
+        operator = Operator(Cache(), Turns(), Kube(client), rules, deliveries=deliveries, freshness=freshness)
         await fill(operator, namespaces)
         workers = [asyncio.create_task(operator.work()) for _ in range(_WORKERS)]
         workers.append(asyncio.create_task(look_through(operator, namespaces)))
@@ -90,10 +95,19 @@ def _endpoint(settings: OperatorSettings) -> ProgressEndpoint | None:
     return ProgressEndpoint(url=told.url, ca_certificate=certificate, token_file=f"{TOKEN_FOLDER}/{TOKEN_FILE}")
 
 
+def _deliveries(settings: OperatorSettings) -> Deliveries:
+    told = settings.notifications
+    if told is None:
+        return Deliveries()
+    key = None if told.key_file is None else Path(told.key_file)
+    listening = None if settings.progress.url is None else datetime.now(UTC)
+    return Deliveries(Sink(told.url, key), Patience(timedelta(seconds=told.stuck_seconds), listening))
+
+
 def _serving(operator: Operator, settings: OperatorSettings) -> AbstractAsyncContextManager[None]:
     registry, hears = operator.metrics.registry, settings.progress.url is not None
     registry.register(CensusMetrics(operator.cache, operator.clock, hears))
-    registry.register(StateMetrics(operator.turns, operator.kube, operator.freshness, operator.clock))
+    registry.register(StateMetrics(operator.turns, operator.kube, operator.freshness, operator.deliveries))
     return Server(registry, operator.freshness).serving(settings.metrics_port)
 
 

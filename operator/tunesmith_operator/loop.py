@@ -14,6 +14,7 @@ from tunesmith_api.stages import JobReference
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.cache import Cache, Key
 from tunesmith_operator.decide import Action, CreateJob, DeleteJob, decide, waiting
+from tunesmith_operator.delivering import Deliveries
 from tunesmith_operator.excerpts import Excerpt, stage_job_of, version_of
 from tunesmith_operator.explaining import Explained
 from tunesmith_operator.fold import Rules
@@ -46,6 +47,7 @@ class Operator:
     rules: Rules
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     explained: Explained = field(default_factory=Explained)
+    deliveries: Deliveries = field(default_factory=Deliveries)
     freshness: Freshness = field(default_factory=Freshness)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -69,8 +71,9 @@ class Operator:
         seen = self.cache.objects.get(key)
         if seen is None:
             self.explained.forget(key)
+            self.deliveries.forget(key)
             return
-        if not self.cache.has_jobs(key) and settled(seen):
+        if not self.cache.has_jobs(key) and settled(seen, told=self.deliveries.sink is None):
             return
         about = JobReference(name=seen.name, namespace=seen.namespace, uid=seen.uid)
         try:
@@ -88,7 +91,9 @@ class Operator:
             self.turns.add_at(key, self.clock() + _AGAIN, self.clock())
         if decision.again is not None:
             self.turns.add_at(key, decision.again, self.clock())
-        await self._write(about, seen.version, world.status, decision.status)
+        notified = self.deliveries.recorded(world, self.turns)
+        status = decision.status.model_copy(update={"notified": notified})
+        await self._write(about, seen.version, world.status, status)
 
     async def _refuse(self, seen: Excerpt, about: JobReference, error: ValidationError) -> None:
         """Say that a spec cannot be read; a status that cannot, another version has written: it is left alone."""

@@ -1,13 +1,13 @@
 """What Prometheus reads of the operator itself: its passes, what it asks of the API server, what watches tell."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from tunesmith_operator.delivering import Deliveries
 from tunesmith_operator.freshness import Freshness
 from tunesmith_operator.kube import JOBS, OBJECTS, PODS, Kube, resource_of
 from tunesmith_operator.turns import Turns
@@ -44,7 +44,7 @@ class StateMetrics(Collector):
     turns: Turns
     kube: Kube
     freshness: Freshness
-    clock: Callable[[], datetime]
+    deliveries: Deliveries
 
     def collect(self) -> Iterator[Metric]:
         """The families of this moment."""
@@ -62,4 +62,8 @@ class StateMetrics(Collector):
         behind = GaugeMetricFamily("tunesmith_watch_behind_seconds", said, labels=("resource",))
         for resource in map(resource_of, (OBJECTS, JOBS, PODS)):
             behind.add_metric((resource,), self.freshness.behind(resource).total_seconds())
-        yield from (requests, last, behind)
+        said = "Notifications that were posted, Delivered or Failed; one that has failed is posted again."
+        posted = CounterMetricFamily("tunesmith_notifications", said, labels=("result",))
+        for result in ("Delivered", "Failed"):
+            posted.add_metric((result,), self.deliveries.counted[result])
+        yield from (requests, last, behind, posted)

@@ -59,6 +59,17 @@ class ProgressSettings(Api):
     """A folder with tls.crt, tls.key and, where no public authority has signed, ca.crt; without it plain HTTP."""
 
 
+class Notifications(Api):
+    """Who is told that a job is complete, has failed, or does not get on: CloudEvents over HTTP."""
+
+    url: Annotated[str, Field(pattern=r"^https?://.+$", max_length=2048)]
+    """Where they are posted to; seen by whoever may read the operator's ConfigMap."""
+    key_file: str | None = None
+    """A file with the key that they are signed with (whsec_ and base64, as Standard Webhooks has it)."""
+    stuck_seconds: Annotated[int, Field(ge=60)] = 1800
+    """After how long a stage that waits, or says nothing, is told of as stuck."""
+
+
 class PriorityClasses(Api):
     """The PriorityClasses of the pods of jobs whose spec.priority is not 0; the chart makes them."""
 
@@ -83,6 +94,8 @@ class OperatorSettings(Api):
     """Defaults of spec.stages, in its form: what a job says itself takes precedence."""
     metrics_port: Annotated[int, Field(ge=1, le=65_535)] = 8080
     """Where Prometheus and the kubelet's probes ask, by plain HTTP."""
+    notifications: Notifications | None = None
+    """Who is told how jobs end; without it nobody."""
     priority_classes: PriorityClasses | None = None
     """What spec.priority means to the scheduler; without it nothing."""
     gpu_resource: str = "nvidia.com/gpu"

@@ -6,10 +6,15 @@ from tunesmith_api.status import Phase
 from tunesmith_operator.excerpts import Excerpt
 
 
-def settled(seen: Excerpt) -> bool:
-    """Complete with the spec and the retry that it has now, and no time to live that may be over."""
+def settled(seen: Excerpt, *, told: bool = True) -> bool:
+    """Complete with the spec and the retry that it has now, and no time to live that may be over.
+
+    Where somebody is to be told of its end, not before that has been (`told` is false).
+    """
     status = json.loads(seen.status)
     if status.get("phase") != Phase.COMPLETE or status.get("observedGeneration") != seen.generation:
+        return False
+    if not told and not status.get("notified"):
         return False
     heeded = seen.retry in ("", status.get("retried"))
     return heeded and json.loads(seen.spec).get("ttlSecondsAfterFinished") is None

@@ -97,6 +97,21 @@ def test_progress_can_be_turned_off() -> None:
     assert "Service" not in [each["kind"] for each in objects]
 
 
+def test_notifications_are_signed_with_a_secret_that_is_mounted() -> None:
+    """And go nowhere unless they are asked for."""
+    assert settings_of(rendered()).notifications is None
+    objects = rendered('notifications={"url": "https://sink/jobs", "secretName": "sink"}')
+    told = settings_of(objects).notifications
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+
+    assert told is not None
+    assert told.key_file is not None
+    [volume] = [each for each in pod["volumes"] if each["name"] == "notifications"]
+    [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "notifications"]
+    assert (volume["secret"]["secretName"], told.url) == ("sink", "https://sink/jobs")
+    assert told.key_file == f"{mount['mountPath']}/key"
+
+
 def test_with_namespaces_it_has_rights_in_these_alone() -> None:
     """A Role and its binding in each, and none that holds in the whole cluster."""
     objects = rendered('namespaces=["a", "b"]')

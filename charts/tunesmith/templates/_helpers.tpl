@@ -30,11 +30,15 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
 {{- end -}}
 {{- end -}}
 
-{{- /* The port of the default store: that of its endpoint, else the one of its scheme. */ -}}
+{{- /* The port of an address: its own, else that of its scheme. */ -}}
+{{- define "tunesmith.portOf" -}}
+{{- $address := urlParse . }}
+{{- $port := regexFind ":[0-9]+$" $address.host | trimPrefix ":" }}
+{{- if $port }}{{ $port }}{{ else if eq $address.scheme "http" }}80{{ else }}443{{ end -}}
+{{- end -}}
+
 {{- define "tunesmith.storePort" -}}
-{{- $endpoint := urlParse (dig "store" "endpoint" "https://amazon" .Values.config) }}
-{{- $port := regexFind ":[0-9]+$" $endpoint.host | trimPrefix ":" }}
-{{- if $port }}{{ $port }}{{ else if eq $endpoint.scheme "http" }}80{{ else }}443{{ end -}}
+{{ include "tunesmith.portOf" (dig "store" "endpoint" "https://amazon" .Values.config) }}
 {{- end -}}
 
 {{- /* Egress to DNS, which may run on the node itself (NodeLocal DNSCache). */ -}}
@@ -59,6 +63,13 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
 {{- if .Values.priorityClasses.enabled }}
 {{- $name := include "tunesmith.name" . }}
 {{- $_ := set $own "priorityClasses" (dict "above" (printf "%s-above" $name) "below" (printf "%s-below" $name)) }}
+{{- end }}
+{{- with .Values.notifications }}
+{{- if .url }}
+{{- $told := dict "url" .url }}
+{{- if .secretName }}{{ $_ := set $told "keyFile" "/etc/tunesmith-notifications/key" }}{{ end }}
+{{- $_ := set $own "notifications" $told }}
+{{- end }}
 {{- end }}
 {{- if .Values.progress.enabled }}
 {{- $progress := dict }}
