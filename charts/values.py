@@ -75,6 +75,12 @@ class PrometheusRule(Api):
     labels: Labels = Field(default_factory=dict)
 
 
+class GrafanaDashboard(Api):
+    enabled: bool = False
+    labels: Labels = Field(default={"grafana_dashboard": "1"})
+    annotations: Labels = Field(default_factory=dict)
+
+
 class LocalReference(Api):
     name: ObjectName
 
@@ -147,6 +153,7 @@ class Values(Api):
     priority_classes: Enabled = Field(default_factory=Enabled)
     pod_monitor: PodMonitor = Field(default_factory=PodMonitor)
     prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
+    grafana_dashboard: GrafanaDashboard = Field(default_factory=GrafanaDashboard)
     job_namespaces: list[JobNamespace] = Field(default_factory=list)
     network_policies: NetworkPolicies = Field(default_factory=NetworkPolicies)
     admission_policies: AdmissionPolicies = Field(default_factory=AdmissionPolicies)

@@ -19,6 +19,7 @@ from tunesmith_operator import watching
 from tunesmith_operator.building import Builder
 from tunesmith_operator.cache import Cache
 from tunesmith_operator.delivering import Deliveries, Sink
+from tunesmith_operator.file_metrics import FileMetrics
 from tunesmith_operator.filling import fill, look_through
 from tunesmith_operator.fold import Rules
 from tunesmith_operator.freshness import Freshness
@@ -108,6 +109,8 @@ def _serving(operator: Operator, settings: OperatorSettings) -> AbstractAsyncCon
     registry, hears = operator.metrics.registry, settings.progress.url is not None
     registry.register(CensusMetrics(operator.cache, operator.clock, hears))
     registry.register(StateMetrics(operator.turns, operator.kube, operator.freshness, operator.deliveries))
+    if settings.file_metrics:
+        registry.register(FileMetrics(operator.cache))
     return Server(registry, operator.freshness).serving(settings.metrics_port)
 
 

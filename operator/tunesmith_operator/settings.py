@@ -94,6 +94,8 @@ class OperatorSettings(Api):
     """Defaults of spec.stages, in its form: what a job says itself takes precedence."""
     metrics_port: Annotated[int, Field(ge=1, le=65_535)] = 8080
     """Where Prometheus and the kubelet's probes ask, by plain HTTP."""
+    file_metrics: bool = False
+    """Serve size and headline figures of each file of each job: three series a file, for some hundred jobs at most."""
     notifications: Notifications | None = None
     """Who is told how jobs end; without it nobody."""
     priority_classes: PriorityClasses | None = None

@@ -1,5 +1,6 @@
 """What Helm renders: settings that the operator reads, rights where they are wanted, and never a key."""
 
+import json
 import re
 from collections import Counter
 from typing import Any
@@ -219,3 +220,12 @@ def test_it_finds_trainings_where_the_operator_runs_jobs() -> None:
 
 def monitors(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for each in objects if each["kind"] == "PodMonitor"]
+
+
+def test_grafana_s_sidecar_finds_the_dashboard() -> None:
+    """As it is in the file, by the label that it chooses by."""
+    shown = [each for each in rendered("grafanaDashboard.enabled=true") if "dashboard" in each["metadata"]["name"]]
+    [found] = shown
+
+    assert json.loads(found["data"]["tunesmith.json"]) == json.loads((CHART / "files" / "dashboard.json").read_text())
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"

@@ -9,6 +9,7 @@ from support.control_plane import ROOT
 from support.small_cluster import NOON
 from tunesmith_operator.cache import Cache
 from tunesmith_operator.delivering import Deliveries
+from tunesmith_operator.file_metrics import FileMetrics
 from tunesmith_operator.freshness import Freshness
 from tunesmith_operator.job_metrics import CensusMetrics
 from tunesmith_operator.kube import Kube
@@ -30,6 +31,7 @@ def test_every_metric_of_the_operator_is_on_the_page() -> None:
     kube = Kube(None)  # type: ignore[arg-type]  # nothing is asked
     looked_at: list[Collector] = [
         CensusMetrics(cache, lambda: NOON, hears=True),
+        FileMetrics(cache),
         StateMetrics(Turns(), kube, Freshness(), Deliveries()),
     ]
     families = [*metrics.registry.collect(), *(family for each in looked_at for family in each.collect())]

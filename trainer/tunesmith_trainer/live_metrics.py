@@ -25,6 +25,8 @@ _GAUGES = {
     "checkpoint_step": ("checkpoint_step", "The step of the newest checkpoint in the store."),
 }
 
+REPORTED = tuple(_GAUGES)
+
 
 class LiveMetrics:
     """Hands every report on, and keeps the newest value of each metric; what was not told yet is absent."""
