@@ -62,6 +62,7 @@ class Progress(Api):
 class Sink(Api):
     url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
     secret_name: ObjectName | Literal[""] = ""
+    stuck_seconds: Annotated[int, Field(ge=60)] = 1800
 
 
 class PodMonitor(Api):
@@ -109,7 +110,10 @@ class PolicyOutside(Api):
 
 class NetworkPolicies(Api):
     enabled: bool = False
-    api_server_ports: list[Port] = Field(default=[443, 6443])
+    # A rule without ports would let everything through.
+    api_server_ports: Annotated[list[Port], Field(min_length=1)] = Field(default=[443, 6443])
+    dns_ports: Annotated[list[Port], Field(min_length=1)] = Field(default=[53, 5353])
+    notification_ports: list[Port] = Field(default_factory=list)
     store: PolicyStore = Field(default_factory=PolicyStore)
     outside: PolicyOutside = Field(default_factory=PolicyOutside)
 
@@ -128,6 +132,7 @@ class Gc(Api):
     enabled: bool = False
     # Five fields, or @daily and the like.
     schedule: Annotated[str, Field(pattern=r"^(@[a-z]+|(\S+\s+){4}\S+)$")] = "17 3 * * *"
+    service_account_name: ObjectName = "tunesmith-jobs"
     dry_run: bool = False
     resources: Resources = Field(default_factory=_small)
 
@@ -135,6 +140,7 @@ class Gc(Api):
 class AdmissionPolicies(Api):
     enabled: bool = False
     stores: list[Annotated[str, Field(pattern=r"^s3://[a-z0-9].*[^/]$")]] = Field(default_factory=list)
+    endpoints: list[Annotated[str, Field(pattern=r"^https?://.+$")]] = Field(default_factory=list)
     max_gpus: Annotated[int | None, Field(ge=0)] = None
     max_gpu_memory: Annotated[str, Field(pattern=r"^([0-9.]+([kMGTPE]i?)?)?$")] = ""
     required_labels: list[Annotated[str, Field(min_length=1, max_length=317)]] = Field(default_factory=list)
@@ -164,8 +170,9 @@ class Values(Api):
     affinity: dict[str, Any] = Field(default_factory=dict)
     priority_class_name: ObjectName | Literal[""] = ""
     pod_annotations: Labels = Field(default_factory=dict)
-    # Helm gives it to every chart that is a part of another.
+    # What Helm gives to a chart that is a part of another: values of all parts, and whether it is wanted at all.
     global_: dict[str, Any] = Field(default_factory=dict, alias="global")
+    enabled: bool = True
 
 
 def schema() -> str:

@@ -7,6 +7,8 @@ import logging
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 import kopf
 import yaml
@@ -31,7 +33,6 @@ from tunesmith_operator.own_metrics import StateMetrics
 from tunesmith_operator.pod import TOKEN_FILE, TOKEN_FOLDER
 from tunesmith_operator.serving import Server
 from tunesmith_operator.settings import OperatorSettings
-from tunesmith_operator.telling import Patience
 from tunesmith_operator.tokens import Tokens
 from tunesmith_operator.turns import Turns
 
@@ -97,17 +98,20 @@ def _endpoint(settings: OperatorSettings) -> ProgressEndpoint | None:
 
 
 def _deliveries(settings: OperatorSettings) -> Deliveries:
-    told = settings.notifications
+    told, network = settings.notifications, settings.network
     if told is None:
         return Deliveries()
     key = None if told.key_file is None else Path(told.key_file)
+    proxy = network.https_proxy if told.url.startswith("https:") else network.http_proxy
+    if proxy_bypass_environment(urlsplit(told.url).netloc, {"no": network.no_proxy or ""}):
+        proxy = None
     listening = None if settings.progress.url is None else datetime.now(UTC)
-    return Deliveries(Sink(told.url, key), Patience(timedelta(seconds=told.stuck_seconds), listening))
+    return Deliveries(Sink(told.url, key, proxy), timedelta(seconds=told.stuck_seconds), listening)
 
 
 def _serving(operator: Operator, settings: OperatorSettings) -> AbstractAsyncContextManager[None]:
     registry, hears = operator.metrics.registry, settings.progress.url is not None
-    registry.register(CensusMetrics(operator.cache, operator.clock, hears))
+    registry.register(CensusMetrics(operator.cache, operator.clock, operator.clock() if hears else None))
     registry.register(StateMetrics(operator.turns, operator.kube, operator.freshness, operator.deliveries))
     if settings.file_metrics:
         registry.register(FileMetrics(operator.cache))

@@ -4,7 +4,7 @@ for each.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tunesmith_api.failures import FailureClass
@@ -14,6 +14,8 @@ from tunesmith_operator.world import StageJob
 
 # The reason of a completion that is no failure.
 COMPLETED = "Completed"
+# Within this of its start, or of its release from a queue, a Job makes its first pod (the Job controller's own pace).
+_AT_ONCE = timedelta(minutes=1)
 _STAGES = frozenset(stage.value for stage in Stage)
 
 
@@ -89,12 +91,18 @@ def _why_anew(before: StageStatus, after: StageStatus) -> str:
 
 
 def _waited(jobs: Sequence[StageJob], before: StageStatus, after: StageStatus) -> float | None:
-    """How long its Job was there before its first pod ran, once that does."""
+    """How long it has waited for its pod to run, once that does.
+
+    Since its Job was made, its time in a queue included, for the pod that the Job has begun with; one that follows on a
+    pod that was taken away has waited since it was made.
+    """
     begins = before.state is StageState.WAITING and after.state in (StageState.RUNNING, StageState.DONE)
     job = next((job for job in jobs if job.stage == after.name and job.turn == after.turn), None)
-    if not begins or job is None or len(job.pods) != 1 or job.pods[0].started is None:
+    pod = None if job is None else job.newest_pod
+    if not begins or job is None or pod is None or pod.started is None:
         return None
-    return _seconds(job.created, job.pods[0].started)
+    first = pod.created <= (job.started or job.created) + _AT_ONCE
+    return _seconds(job.created if first else pod.created, pod.started)
 
 
 def _seconds(since: datetime, until: datetime) -> float:

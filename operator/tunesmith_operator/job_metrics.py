@@ -41,7 +41,7 @@ class JobMetrics:
         self._bytes = counter("artifact_bytes", "Bytes of the files that stages have made.", "stage")
         said = "Seconds from a stage's start to its end; of one that was found in the store with the result Reused."
         self._seconds = histogram("stage_duration_seconds", said, ("stage", "result"), _STAGE_BUCKETS)
-        said = "Seconds from the making of a stage's Job to the start of its first pod."
+        said = "Seconds that a stage has waited for its pod to run."
         self._waits = histogram("stage_wait_seconds", said, ("stage",), _WAIT_BUCKETS)
         said = "When a job last became Complete, in seconds since 1970; 0 if none has since the operator started."
         self._success = Gauge("tunesmith_last_success_timestamp_seconds", said, registry=registry)
@@ -89,11 +89,12 @@ class CensusMetrics(Collector):
 
     cache: Cache
     clock: Callable[[], datetime]
-    hears: bool
+    listening: datetime | None
 
     def collect(self) -> Iterator[Metric]:
-        """The families of this moment; without progress (`hears`) nobody can say what is silent."""
-        counted = census(self.cache, self.clock())
+        """The families of this moment; where pods are not heard (`listening`) nobody can say what is silent."""
+        now = self.clock()
+        counted = census(self.cache, now, self.listening or now)
         said = "Jobs by the stage that they have come to and their phase; a finished one has no stage."
         jobs = GaugeMetricFamily("tunesmith_jobs", said, labels=("stage", "condition"))
         for labels, number in counted.jobs.items():
@@ -102,12 +103,16 @@ class CensusMetrics(Collector):
         waiting = GaugeMetricFamily("tunesmith_stages_waiting", said, labels=("stage", "reason"))
         for labels, number in counted.waiting.items():
             waiting.add_metric(labels, number)
+        said = "The longest time for which one of these has waited for its pod to run."
+        longest = GaugeMetricFamily("tunesmith_stage_waiting_seconds", said, labels=("stage", "reason"))
+        for labels, seconds in counted.longest.items():
+            longest.add_metric(labels, seconds)
         said = "The longest time for which a stage that works has not said how far it is."
         silent = GaugeMetricFamily("tunesmith_stage_silent_seconds", said, labels=("stage",))
-        for stage, seconds in counted.silent.items() if self.hears else ():
+        for stage, seconds in counted.silent.items() if self.listening is not None else ():
             silent.add_metric((stage,), seconds)
         said = "Pods that were taken away from their stages, by Kubernetes' reason."
         disruptions = CounterMetricFamily("tunesmith_disruptions", said, labels=("reason",))
         for reason, number in self.cache.disruptions.items():
             disruptions.add_metric((reason,), number)
-        yield from (jobs, waiting, silent, disruptions)
+        yield from (jobs, waiting, longest, silent, disruptions)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tunesmith_api.stages import JobReference
 from tunesmith_api.status import JobStatus
 from tunesmith_operator.cache import Cache, Key
-from tunesmith_operator.decide import Action, CreateJob, DeleteJob, decide, waiting
+from tunesmith_operator.decide import Action, CreateJob, DeleteJob, DeleteObject, decide, waiting
 from tunesmith_operator.delivering import Deliveries
 from tunesmith_operator.excerpts import Excerpt, stage_job_of, version_of
 from tunesmith_operator.explaining import Explained
@@ -73,7 +73,7 @@ class Operator:
             self.explained.forget(key)
             self.deliveries.forget(key)
             return
-        if not self.cache.has_jobs(key) and settled(seen, told=self.deliveries.sink is None):
+        if not self.cache.has_jobs(key) and settled(seen, self.deliveries.news_since):
             return
         about = JobReference(name=seen.name, namespace=seen.namespace, uid=seen.uid)
         try:
@@ -83,15 +83,16 @@ class Operator:
             return
         world = replace(world, warnings=self.explained.warnings(world, self.kube, self.turns))
         decision = decide(world, self.rules)
-        learnt = world
+        notified, learnt = self.deliveries.recorded(world, self.turns), world
         for action in decision.actions:
-            learnt = await self._act(learnt, action)
+            # What is over goes once its end is told.
+            if not (isinstance(action, DeleteObject) and self.deliveries.owes(key)):
+                learnt = await self._act(learnt, action)
         if learnt is not world:
             decision = decide(learnt, self.rules)
             self.turns.add_at(key, self.clock() + _AGAIN, self.clock())
         if decision.again is not None:
             self.turns.add_at(key, decision.again, self.clock())
-        notified = self.deliveries.recorded(world, self.turns)
         status = decision.status.model_copy(update={"notified": notified})
         await self._write(about, seen.version, world.status, status)
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tunesmith_api.spec import API_VERSION
-from tunesmith_api.status import JobStatus, Phase, StageState
+from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
 from tunesmith_operator.world import StageJob, World
 
 # Older ends are no news: when notifications are turned on, hundreds of jobs may have ended long ago.
-_NEWS = timedelta(days=1)
+NEWS = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,62 +26,72 @@ class Tale:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """After how long a job does not get on, and since when this operator has listened: what was said before is lost."""
+class Still:
+    """Something of a job that does not get on: which, since when, and in words.
 
-    after: timedelta
-    listening: datetime | None
+    `since` is None where nothing that is seen says it: who looks has to remember when that began.
+    """
+
+    which: str
+    since: datetime | None
+    message: str
 
 
-def tale(world: World, patience: Patience) -> Tale | None:
-    """What is to be told of the job as its status was written, unless that says that it was told."""
+def ended(world: World) -> Tale | None:
+    """What is to be told of the job's end, unless its status says that it was told."""
     status = world.status
-    if status.phase in (Phase.COMPLETE, Phase.FAILED) and status.finished is not None:
-        if world.now - status.finished > _NEWS:
-            return None
-        return _new(world, _tale(world, status.phase.value.lower(), status.finished, status.message))
-    since = min(_not_getting_on(world, patience), default=None, key=lambda each: each[0])
-    if since is None or world.now < since[0] + patience.after:
+    if status.phase not in (Phase.COMPLETE, Phase.FAILED) or status.finished is None:
         return None
-    return _new(world, _tale(world, "stuck", *since))
+    told = _tale(world, status.phase.value.lower(), status.finished, (status.finished.isoformat(), status.message))
+    return None if world.now - status.finished > NEWS or told.id == status.notified else told
 
 
-def next_tale(world: World, patience: Patience) -> datetime | None:
-    """When a job that goes on as it is will be told of as stuck."""
-    moments = (since + patience.after for since, _ in _not_getting_on(world, patience))
-    return min((moment for moment in moments if moment > world.now), default=None)
-
-
-def _new(world: World, told: Tale) -> Tale | None:
+def stuck(world: World, still: Still, since: datetime) -> Tale | None:
+    """What is to be told of something that does not get on, unless the status says that it was told."""
+    told = _tale(world, "stuck", since, (still.which, still.message))
     return None if told.id == world.status.notified else told
 
 
-def _not_getting_on(world: World, patience: Patience) -> Iterator[tuple[datetime, str]]:
-    """Since when, and the stage with what its record says."""
-    said = {stage.name: stage for stage in world.status.stages}
-    for job in world.own_jobs:
-        stage = said.get(job.stage)
-        if job.ended or job.deleting or job.suspended or stage is None:
-            continue
-        if job.waits:
-            yield job.created, f"{job.stage} waits: {stage.message}"
-        elif patience.listening is not None and (last := _last_sign(job, patience.listening)) is not None:
-            yield last, f"{job.stage} has not said how far it is"
-    for stage in said.values():
-        if stage.state is StageState.WAITING and stage.away_since is not None:
-            yield stage.away_since, f"{stage.name} waits: {stage.message}"
+def standing_still(world: World, listening: datetime | None) -> Iterator[Still]:
+    """What does not get on, however short a time; what its user, Kueue or its end keeps still is none.
+
+    Pods are heard since `listening`, and not at all where it is None: what was said before is lost.
+    """
+    finished = world.status.phase in (Phase.COMPLETE, Phase.FAILED, Phase.SUSPENDED)
+    if finished or world.spec.suspend or world.deleting:
+        return
+    jobs = {job.stage: job for job in world.own_jobs if not job.ended and not job.deleting}
+    for stage in world.status.stages:
+        job = jobs.get(stage.name)
+        if stage.away_since is not None:
+            yield Still(f"{stage.name} away {stage.away_since.isoformat()}", stage.away_since, _waits(stage))
+        elif job is None and stage.state is StageState.WAITING and stage.message:
+            yield Still(f"{stage.name} {stage.turn}", None, _waits(stage))
+        elif job is not None and not job.suspended:
+            yield from _of_job(job, stage, listening)
 
 
-def _last_sign(job: StageJob, listening: datetime) -> datetime | None:
+def _of_job(job: StageJob, stage: StageStatus, listening: datetime | None) -> Iterator[Still]:
     pod = job.newest_pod
-    if pod is None or pod.started is None or pod.ended is not None:
-        return None
-    return max(pod.started if pod.heard is None else pod.heard.time, listening)
+    if pod is None:
+        yield Still(job.uid, None, _waits(stage))
+    elif pod.started is None:
+        yield Still(pod.uid, pod.created, _waits(stage))
+    elif pod.ended is not None or pod.gone_by is not None:
+        yield Still(f"after {pod.uid}", None, _waits(stage))
+    elif listening is not None:
+        last = max(pod.started if pod.heard is None else pod.heard.time, listening)
+        yield Still(f"silent {pod.uid}", last, f"{stage.name} has not said how far it is")
 
 
-def _tale(world: World, outcome: str, since: datetime, message: str) -> Tale:
-    made_of = json.dumps([world.uid, outcome, since.isoformat()])
-    name = hashlib.sha256(made_of.encode()).hexdigest()
+def _waits(stage: StageStatus) -> str:
+    return f"{stage.name} waits: {stage.message}" if stage.message else f"{stage.name} waits"
+
+
+def _tale(world: World, outcome: str, since: datetime, of: tuple[str, str]) -> Tale:
+    """`of` is which end or standstill, and what is said of it."""
+    which, message = of
+    name = hashlib.sha256(json.dumps([world.uid, outcome, which]).encode()).hexdigest()
     event = {
         "specversion": "1.0",
         "id": name,

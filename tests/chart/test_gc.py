@@ -46,7 +46,7 @@ def swept(objects: dict[str, dict[str, Any]], server: S3Server, folder: Path) ->
         (folder / "job" / name).write_text(text)
     server.write_secret(folder / "secrets" / "store")
     here = {mounts["job"]: str(folder / "job"), mounts["tmp"]: str(folder / "tmp")}
-    here |= {str(Path(mounts["secret-store"]).parent): str(folder / "secrets")}
+    here |= {str(Path(mounts["secret-0"]).parent): str(folder / "secrets")}
 
     def moved(word: str) -> str:
         places = sorted(here, key=len, reverse=True)
@@ -84,6 +84,19 @@ def test_it_needs_a_store_and_namespaces(minio: S3Server, lacks: str, value: str
     given = {"jobNamespaces": [{"name": TEAM}], "config": store}[value]
     with pytest.raises(RuntimeError, match=f"gc.enabled needs {lacks}"):
         templated("--set-json", "gc.enabled=true", "--set-json", f"{value}={json.dumps(given)}")
+
+
+def test_its_pod_is_one_that_kubernetes_takes(minio: S3Server) -> None:
+    """One Secret for keys and certificate is mounted once, whatever its name; the name of a CronJob is short."""
+    store = {"uri": f"s3://{minio.bucket}", "secretRef": {"name": "my.store"}, "caSecretRef": {"name": "my.store"}}
+    values = {"gc": {"enabled": True}, "config": {"store": store}, "jobNamespaces": [{"name": TEAM}]}
+    words = [word for name, value in values.items() for word in ("--set-json", f"{name}={json.dumps(value)}")]
+    text = templated(*words, "--show-only", "templates/gc.yaml", release="a" * 53)
+    [job] = [each for each in yaml.safe_load_all(text) if each["kind"] == "CronJob"]
+    volumes = [each["name"] for each in job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["volumes"]]
+
+    assert sorted(volumes) == ["job", "secret-0", "tmp"]
+    assert len(job["metadata"]["name"]) <= 52
 
 
 def test_there_is_none_unless_it_is_asked_for() -> None:

@@ -103,8 +103,20 @@ def test_the_store_s_port_is_that_of_its_endpoint(endpoint: str, port: int) -> N
     by_endpoint = rendered(*values, f"config.store={store}")
     assert allowed(Flow(train, OUTSIDE, port), by_endpoint, NAMESPACES)
     assert not allowed(Flow(train, OUTSIDE, port + 1), by_endpoint, NAMESPACES)
+    assert not allowed(Flow(train, METADATA, port), by_endpoint, NAMESPACES)
     named = rendered(*values, f"config.store={store}", "networkPolicies.store.ports=[7480]")
     assert allowed(Flow(train, OUTSIDE, 7480), named, NAMESPACES)
+
+
+def test_what_goes_through_a_proxy_reaches_it_alone() -> None:
+    """By its port, wherever it is."""
+    network = json.dumps({"httpsProxy": "http://proxy.example.org:3128"})
+    values = ["networkPolicies.enabled=true", f"jobNamespaces={json.dumps([{'name': TEAM}])}"]
+    found = rendered(*values, f"config.network={network}", 'notifications.url="https://sink/"')
+
+    for pod in (a_stage(Stage.PREPARE), a_stage(Stage.QUANTIZE), OPERATOR):
+        assert allowed(Flow(pod, OUTSIDE, 3128), found, NAMESPACES)
+        assert not allowed(Flow(pod, OUTSIDE, 3129), found, NAMESPACES)
 
 
 def test_there_are_none_unless_they_are_asked_for() -> None:

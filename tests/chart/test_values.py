@@ -38,7 +38,9 @@ def test_the_defaults_are_those_of_the_models() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
 
     assert module.Values.model_validate(values) == module.Values()
-    assert values.keys() == {field.alias for name, field in module.Values.model_fields.items() if name != "global_"}
+    assert values.keys() == {
+        field.alias for name, field in module.Values.model_fields.items() if name not in ("global_", "enabled")
+    }
 
 
 def test_the_readme_is_what_helm_docs_writes() -> None:
@@ -91,6 +93,7 @@ BAD = [
     ('podMonitor.labels=["release"]', "labels"),
     ("prometheusRule.rules=[]", "prometheusRule"),
     ('networkPolicies.apiServerPorts=["https"]', "apiServerPorts"),
+    ("networkPolicies.apiServerPorts=[]", "apiServerPorts"),
     ('networkPolicies.outside.except=["everything"]', "except"),
     ('jobNamespaces=["team-a"]', "jobNamespaces"),
     ('admissionPolicies.stores=["minio"]', "stores"),
@@ -108,9 +111,20 @@ def test_a_bad_value_is_refused_by_its_name(setting: str, where: str) -> None:
     assert where in refused(setting)
 
 
-def test_a_chart_that_has_this_one_as_a_part_may_have_global_values() -> None:
-    """Helm hands them to every part."""
-    assert "Deployment" in templated("--set-json", 'global={"team": "a"}')
+def test_a_chart_may_have_this_one_as_a_part() -> None:
+    """Helm hands it the values of all parts, and the one that its condition reads."""
+    assert "Deployment" in templated("--set-json", 'global={"team": "a"}', "--set-json", "enabled=true")
+
+
+@pytest.mark.parametrize("setting", ["config.store=null", 'config.store={"uri": "s3://models", "endpoint": null}'])
+def test_what_is_null_is_as_if_it_were_absent(setting: str) -> None:
+    """An overlay takes away what another has set."""
+    everything = ["networkPolicies.enabled=true", "admissionPolicies.enabled=true", 'jobNamespaces=[{"name": "2024"}]']
+    words = [word for value in (*everything, setting) for word in ("--set-json", value)]
+    text = templated(*words, release="123", namespace="456")
+
+    named = [each["metadata"] for each in yaml.safe_load_all(text) if each]
+    assert {type(meta.get("namespace", "")) for meta in named} == {str}
 
 
 def test_the_schema_refuses_what_the_operator_would_refuse_later() -> None:

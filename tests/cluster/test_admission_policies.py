@@ -13,11 +13,12 @@ from support.control_plane import ControlPlane
 from support.install_yaml import templated
 from support.small_cluster import ROWS
 from support.waiting import wait_until
-from tunesmith_api.names import JOB_LABEL
+from tunesmith_api.names import CONTAINER, JOB_LABEL
 
 ALLOWED = {
     "enabled": True,
     "stores": ["s3://models", "s3://shared/team"],
+    "endpoints": ["https://s3.example"],
     "maxGpus": 1,
     "maxGpuMemory": "24Gi",
     "requiredLabels": ["team"],
@@ -68,7 +69,7 @@ def refused(plane: ControlPlane, namespace: str, labels: dict[str, str] | None =
     return "" if answer.is_success else str(answer.json()["message"])
 
 
-def refused_pod(plane: ControlPlane, namespace: str, image: str) -> str:
+def refused_pod(plane: ControlPlane, namespace: str, image: str, container: str = CONTAINER) -> str:
     """The same of a stage's pod."""
     secure = {
         "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True,
@@ -76,7 +77,7 @@ def refused_pod(plane: ControlPlane, namespace: str, image: str) -> str:
     }  # fmt: skip
     body = {
         "metadata": {"name": "pod", "labels": {JOB_LABEL: "bot"}},
-        "spec": {"containers": [{"name": "stage", "image": image, "securityContext": secure}]},
+        "spec": {"containers": [{"name": container, "image": image, "securityContext": secure}]},
     }
     answer = plane.client.post(f"/api/v1/namespaces/{namespace}/pods", json=body, params={"dryRun": "All"})
     return "" if answer.is_success else str(answer.json()["message"])
@@ -90,9 +91,10 @@ def test_what_is_allowed_is_taken_and_all_else_refused_with_a_reason(plane: Cont
     with policies(plane, namespace):
         assert refused(plane, namespace) == ""
         assert refused(plane, namespace, store={"uri": "s3://models/a"}, training={"gpu": {"memory": "24Gi"}}) == ""
-        assert refused(plane, namespace, store={"uri": "s3://shared/team"}) == ""
+        assert refused(plane, namespace, store={"uri": "s3://shared/team", "endpoint": "https://s3.example"}) == ""
         reasons = {
             "spec.store.uri has to be": {"store": {"uri": "s3://shared/teams"}},
+            "spec.store.endpoint has to be": {"store": {"uri": "s3://models", "endpoint": "https://evil.example"}},
             "metadata.labels has to have team": {"labels": {}},
             "spec.training.gpu.memory is at most 24Gi": {"training": {"gpu": {"memory": "40Gi"}}},
             "spec.stages may ask for at most 1 of nvidia.com/gpu": {"stages": [{"name": "train", **GPU}]},
@@ -101,6 +103,8 @@ def test_what_is_allowed_is_taken_and_all_else_refused_with_a_reason(plane: Cont
             assert reason in refused(plane, namespace, **job)
         assert refused_pod(plane, namespace, "ghcr.io/tunesmith/trainer:1") == ""
         assert "have to begin with one of ghcr.io/tunesmith/" in refused_pod(plane, namespace, "docker.io/x:1")
+        # A mesh's sidecar is the cluster's own.
+        assert refused_pod(plane, namespace, "docker.io/proxy:1", container="proxy") == ""
 
 
 def test_no_gpu_means_none(plane: ControlPlane, namespace: str) -> None:

@@ -74,6 +74,8 @@ def test_own_code_is_the_last_layer_and_a_small_one(cluster: Layout, name: str) 
 
 
 @pytest.mark.slow
+# A quarter of an hour on two idle cores, and several times that beside other work.
+@pytest.mark.timeout(7200)
 def test_llama_cpp_is_compiled_where_no_build_of_it_is_given(cluster: Layout) -> None:
     """In the images' own build stage: what the operating guide's `docker build` does."""
     Builder(cluster.kept).compiled()

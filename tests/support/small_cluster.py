@@ -136,7 +136,7 @@ class Cluster:
         """The Job's pod begins to work."""
         job = self.jobs[name]
         pod = StagePod(name=f"{name}-pod", uid=job.uid, created=self.now, started=self.now)
-        self._change(name, state=JobState.RUNNING, started=self.now, pods=(pod,))
+        self._change(name, state=JobState.RUNNING, started=job.started or self.now, pods=(pod,))
 
     def tell(self, name: str, percent: int, **metrics: str) -> None:
         """The running pod says how far it is."""

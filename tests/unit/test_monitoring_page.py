@@ -30,7 +30,7 @@ def test_every_metric_of_the_operator_is_on_the_page() -> None:
     metrics, cache = Metrics(), Cache()
     kube = Kube(None)  # type: ignore[arg-type]  # nothing is asked
     looked_at: list[Collector] = [
-        CensusMetrics(cache, lambda: NOON, hears=True),
+        CensusMetrics(cache, lambda: NOON, NOON),
         FileMetrics(cache),
         StateMetrics(Turns(), kube, Freshness(), Deliveries()),
     ]

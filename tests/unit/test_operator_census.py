@@ -60,7 +60,7 @@ def test_a_job_is_counted_where_it_stands(status: dict[str, Any], place: tuple[s
     cache = Cache()
     cache.see_object(a_body("bot", 1, spec={}, status=status))
 
-    assert census(cache, NOON).jobs == {place: 1}
+    assert census(cache, NOON, NOON).jobs == {place: 1}
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,10 @@ def test_a_job_is_counted_where_it_stands(status: dict[str, Any], place: tuple[s
 )
 def test_what_waits_is_counted_by_what_it_waits_for(cache: Cache, reason: str) -> None:
     """In Kubernetes' own words where it has one."""
-    counted = census(cache, NOON)
+    counted = census(cache, NOON, NOON)
 
     assert counted.waiting == {("train", reason): 1}
+    assert counted.longest.keys() == counted.waiting.keys()
     assert counted.silent == {}
 
 
@@ -88,10 +89,10 @@ def test_what_works_is_silent_since_it_began_or_since_it_was_heard() -> None:
     cache = with_pod(container(**BEGAN), "quantize-Q8_0")
     later = NOON + timedelta(seconds=50)
 
-    assert census(cache, later).waiting == {}
-    assert census(cache, later).silent == {"quantize": 50}
+    assert census(cache, later, NOON).waiting == {}
+    assert census(cache, later, NOON).silent == {"quantize": 50}
     cache.see_report(("team", "pod"), "pod", Heard(ProgressReport("pod", 5, None, {}), NOON + timedelta(seconds=40)))
-    assert census(cache, later).silent == {"quantize": 10}
+    assert census(cache, later, NOON).silent == {"quantize": 10}
 
 
 def test_a_pod_that_is_taken_away_is_counted_once() -> None:
@@ -102,3 +103,11 @@ def test_a_pod_that_is_taken_away_is_counted_once() -> None:
         cache.see_pod(a_body("pod", version, owner="bot-x-0", status=container(**BEGAN) | taken))
 
     assert cache.disruptions == {"EvictionByEvictionAPI": 1}
+
+
+def test_a_wait_is_as_long_as_its_pod_is_old() -> None:
+    """Not its Job, which may have run before; and what was said before the operator listened nobody knows."""
+    cache = with_pod({"conditions": [UNSCHEDULABLE]})
+    assert census(cache, NOON + timedelta(hours=1), NOON).longest == {("train", "Unschedulable"): 3600}
+    working = with_pod(container(**BEGAN))
+    assert census(working, NOON + timedelta(hours=1), NOON + timedelta(minutes=59)).silent == {"train": 60}

@@ -103,3 +103,18 @@ def test_other_files_to_publish_are_no_retry(cluster: Cluster) -> None:
 def test_a_label_is_a_stage_or_nothing(name: str, kind: str) -> None:
     """Whoever gives a Job of theirs our label makes no series of it."""
     assert kind_of(name) == kind
+
+
+def test_a_pod_that_follows_on_one_that_was_taken_away_has_waited_since_it_was_made(cluster: Cluster) -> None:
+    """Hours of training are no wait."""
+    until(cluster, "train")
+    counted(cluster)
+    name = job_of(cluster, "train")
+    cluster.now += timedelta(hours=5)
+    cluster.evict(name)
+    counted(cluster)
+    cluster.now += timedelta(seconds=10)
+    cluster.start(name)
+
+    [waited] = [each for each in counted(cluster) if each.what is Counted.WAIT_SECONDS]
+    assert waited.value < 60

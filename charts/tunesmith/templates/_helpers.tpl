@@ -4,7 +4,7 @@
 
 {{- define "tunesmith.selector" -}}
 app.kubernetes.io/name: tunesmith
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "tunesmith.labels" -}}
@@ -38,12 +38,42 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
 {{- end -}}
 
 {{- define "tunesmith.storePort" -}}
-{{ include "tunesmith.portOf" (dig "store" "endpoint" "https://amazon" .Values.config) }}
+{{ include "tunesmith.portOf" (dig "endpoint" "" (.Values.config.store | default dict) | default "https://amazon") }}
+{{- end -}}
+
+{{- /* Peers: every address but those that nobody is to reach (the cloud's metadata service). */ -}}
+{{- define "tunesmith.anywhere" -}}
+{{- with .Values.networkPolicies.outside -}}
+- ipBlock:
+    cidr: 0.0.0.0/0
+    {{- with .except }}
+    except: {{- toYaml . | nindent 4 }}
+    {{- end }}
+- ipBlock:
+    cidr: ::/0
+    {{- with .exceptIPv6 }}
+    except: {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
 {{- end -}}
 
 {{- /* Egress to DNS, which may run on the node itself (NodeLocal DNSCache). */ -}}
 {{- define "tunesmith.toNames" -}}
-- ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+- ports:
+  {{- range .Values.networkPolicies.dnsPorts }}
+  - {protocol: UDP, port: {{ . }}}
+  - {protocol: TCP, port: {{ . }}}
+  {{- end }}
+{{- end -}}
+
+{{- /* Egress to the proxies of config.network, wherever they are; nothing where there is none. */ -}}
+{{- define "tunesmith.toProxies" -}}
+{{- $network := .Values.config.network | default dict }}
+{{- range $name := list "httpsProxy" "httpProxy" }}
+{{- with get $network $name }}
+- ports: [{protocol: TCP, port: {{ include "tunesmith.portOf" . }}}]
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- /* Egress to DNS and the store. */ -}}
@@ -53,9 +83,13 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
   {{- range .Values.networkPolicies.store.ports | default (list (include "tunesmith.storePort" . | int)) }}
   - {protocol: TCP, port: {{ . }}}
   {{- end }}
-  {{- with .Values.networkPolicies.store.to }}
-  to: {{- toYaml . | nindent 4 }}
-  {{- end }}
+  to:
+    {{- if .Values.networkPolicies.store.to }}
+    {{- toYaml .Values.networkPolicies.store.to | nindent 4 }}
+    {{- else }}
+    {{- include "tunesmith.anywhere" . | nindent 4 }}
+    {{- end }}
+{{- include "tunesmith.toProxies" . }}
 {{- end -}}
 
 {{- define "tunesmith.config" -}}
@@ -68,6 +102,7 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
 {{- if .url }}
 {{- $told := dict "url" .url }}
 {{- if .secretName }}{{ $_ := set $told "keyFile" "/etc/tunesmith-notifications/key" }}{{ end }}
+{{- if .stuckSeconds }}{{ $_ := set $told "stuckSeconds" (int .stuckSeconds) }}{{ end }}
 {{- $_ := set $own "notifications" $told }}
 {{- end }}
 {{- end }}

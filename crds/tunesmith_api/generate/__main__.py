@@ -31,6 +31,8 @@ def _report_text() -> str:
 # Every generated file, by its path in the repository.
 GENERATED: dict[str, Callable[[], str]] = {
     "crds/tunesmith.dev_finetunejobs.yaml": _crd_text,
+    # No link: Flux leaves links out of what it fetches.
+    "charts/tunesmith/files/tunesmith.dev_finetunejobs.yaml": _crd_text,
     "docs/finetunejob.schema.json": _editors_text,
     "docs/report.schema.json": _report_text,
     "docs/errors.md": errors_page,
