@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from support.applied import SPEC, Applied
+from support.builders import a_spec
 from support.control_plane import ControlPlane
 from support.kubelet import Kubelet
 from support.operator_account import operator_account
 from support.operator_process import SETTINGS, applied, operator
 from support.sink import KEY, Receiver, receiver
+from support.small_cluster import ROWS
 from support.waiting import wait_until
 from tunesmith_api.failures import FailureClass
 
@@ -50,3 +52,18 @@ def test_a_restart_loses_no_notification_and_sends_none_twice(
     assert complete.get_type() == "dev.tunesmith.finetunejob.complete"
     assert [each["name"] for each in complete.get_data()["artifacts"]] == ["Q8_0"]
     assert sink.url not in (tmp_path / "operator.log").read_text()
+
+
+def test_a_job_that_is_over_stays_until_its_end_is_told(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    """Though it was to live no longer: what is gone cannot be told of by another operator."""
+    spec = a_spec(datasets=ROWS, quantizations=["Q8_0"], ttlSecondsAfterFinished=0)
+    job = Applied(plane, Kubelet(plane, namespace), applied(plane, namespace, spec))
+    account = operator_account(plane, tmp_path, namespace)
+    with receiver(away=True) as sink, operator(account, tmp_path, namespace, settings_of(sink, tmp_path)):
+        job.kubelet.fail(job.kubelet.pod_of("bot", "prepare"), FailureClass.DATASET_INVALID)
+        wait_until(lambda: sink.refused > 0, "the receiver to be asked", SECONDS)
+        assert job.status["phase"] == "Failed"
+        sink.away = False
+        wait_until(lambda: plane.client.get(job.path).status_code == 404, "the job to be deleted", SECONDS)
+
+    assert [event.get_type() for event in sink.taken] == ["dev.tunesmith.finetunejob.failed"]
