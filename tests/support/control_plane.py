@@ -165,7 +165,7 @@ class ControlPlane:
 
     def writes_of_operator(self, namespace: str) -> list[str]:
         """Every write that an operator made in a namespace, or tried to, by the audit log: verb, kind and name."""
-        own = (event for event in self._of_operator(namespace) if event["verb"] != "list")
+        own = (event for event in self._of_operator(namespace) if event["verb"] not in _SEEN["verbs"])
         return [f"{event['verb']} {event['objectRef']['resource']} {_name_of(event)}" for event in own]
 
     def rights_used(self, account: str) -> set[tuple[str, str, str]]:
@@ -188,7 +188,8 @@ class ControlPlane:
 
     def looks_of_operator(self, namespace: str) -> int:
         """How often an operator has listed the FineTuneJobs of a namespace, by the audit log."""
-        return sum(event["verb"] == "list" for event in self._of_operator(namespace))
+        looks = (event["objectRef"] for event in self._of_operator(namespace) if event["verb"] == "list")
+        return sum(each["resource"] == "finetunejobs" for each in looks)
 
     def _of_operator(self, namespace: str) -> Iterator[dict[str, Any]]:
         for event in self._audited(namespace):
