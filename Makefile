@@ -107,13 +107,11 @@ types: $(VENV)/synced  ## mypy, strict
 
 generate: $(VENV)/synced  ## write what is derived from the API and the operator's settings: CRD, JSON schemas, reference pages
 	$(BIN)/python -m tunesmith_api.generate
-	$(BIN)/python charts/values.py
-	$(BIN)/python charts/dashboard.py
+	$(BIN)/python charts/generate.py
 
 check-generated: $(VENV)/synced  ## fail if what is committed is not what 'make generate' writes
 	$(BIN)/python -m tunesmith_api.generate --check
-	$(BIN)/python charts/values.py --check
-	$(BIN)/python charts/dashboard.py --check
+	$(BIN)/python charts/generate.py --check
 
 install-yaml: setup  ## write charts/install.yaml, the chart for those without Helm
 	@PYTHONPATH=tests $(BIN)/python -m support.install_yaml

@@ -1,16 +1,13 @@
-"""The Grafana dashboard: ``python charts/dashboard.py [--check]`` writes tunesmith/files/dashboard.json.
+"""The Grafana dashboard.
 
 Each panel is a line here: its title, its unit, and its queries with the legends of their series.
 """
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parent / "tunesmith" / "files" / "dashboard.json"
 # Grafana's grid: 24 columns, three panels a row.
 _COLUMNS, _WIDTH, _HEIGHT = 24, 8, 8
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -60,7 +57,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "s",
         ),
         Panel(
-            "Seconds until its first pod runs, 95 of 100 under",
+            "Seconds until its pod runs, 95 of 100 under",
             {"{{stage}}": _quantile(0.95, "tunesmith_stage_wait_seconds", "")},
             "s",
         ),
@@ -139,6 +136,11 @@ def dashboard() -> dict[str, Any]:
     }
 
 
+def text() -> str:
+    """The file to import."""
+    return json.dumps(dashboard(), indent=1) + "\n"
+
+
 def _variables() -> list[dict[str, Any]]:
     jobs = 'label_values({__name__=~"tunesmith_training_loss|tunesmith_file_bytes"}, finetunejob)'
     return [
@@ -172,20 +174,3 @@ def _row(panels: Sequence[Panel], at: int) -> Iterator[dict[str, Any]]:
             "fieldConfig": {"defaults": {"unit": panel.unit, "min": None}, "overrides": []},
             "targets": targets,
         }
-
-
-def main() -> int:
-    """Write it, or say that it differs."""
-    text = json.dumps(dashboard(), indent=1) + "\n"
-    if FILE.exists() and FILE.read_text() == text:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print(f"differs from what it is made from: {FILE.name} (run 'make generate')", file=sys.stderr)
-        return 1
-    FILE.write_text(text)
-    print(f"written: {FILE.name}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

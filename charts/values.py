@@ -1,11 +1,9 @@
-"""The values of the chart: ``python charts/values.py [--check]`` writes their schema and the page of all settings.
+"""The values of the chart: their schema, and the page of all settings of the operator.
 
 Their defaults and what each is for stand in tunesmith/values.yaml, which a test holds against these models.
 """
 
 import json
-import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -15,9 +13,6 @@ from tunesmith_api.generate.structural import structural_schema
 from tunesmith_api.placement import ObjectName
 from tunesmith_api.schema import Api
 from tunesmith_operator.settings import OperatorSettings
-
-ROOT = Path(__file__).parent.parent
-SCHEMA, PAGE = "charts/tunesmith/values.schema.json", "docs/reference/configuration.md"
 
 Labels = dict[str, str]
 _INTRODUCTION = """\
@@ -183,21 +178,3 @@ def schema() -> str:
 def page() -> str:
     """All settings of the operator."""
     return _INTRODUCTION + tables("config", structural_schema(OperatorSettings))
-
-
-def main() -> int:
-    """Write both, or say what differs."""
-    made = {SCHEMA: schema(), PAGE: page()}
-    differs = [path for path, text in made.items() if not (ROOT / path).exists() or (ROOT / path).read_text() != text]
-    if "--check" in sys.argv[1:]:
-        for path in differs:
-            print(f"differs from the models: {path} (run 'make generate')", file=sys.stderr)
-        return 1 if differs else 0
-    for path in differs:
-        (ROOT / path).write_text(made[path])
-        print(f"written: {path}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,7 @@ from tunesmith_api.resolved import ModelDimensions, Resolved
 from tunesmith_api.settings import BaselineSettings, TrainSettings
 from tunesmith_api.sources import PORTABLE
 from tunesmith_api.spec import Method
-from tunesmith_api.stages import Stage
+from tunesmith_api.stages import Stage, stage_of
 
 # bf16, as base and merged model are held and converted (P34, P47).
 BF16_BYTES = 2
@@ -201,5 +201,5 @@ def _reading_seconds(model: ModelDimensions, values: Effective, asked: float, le
         Stage.EVALUATE: 2 * (general + _ANSWER_COST * asked),
         Stage.QUANTIZE: gate + _ANSWER_COST * asked,
     }
-    tokens = sum(reads.get(Stage(name.partition("-")[0]), 0) for name in left)
+    tokens = sum(reads.get(stage, 0) for stage in map(stage_of, left) if stage is not None)
     return tokens / _READ_SPEED * model.parameters / _REFERENCE_PARAMETERS

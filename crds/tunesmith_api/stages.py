@@ -30,6 +30,12 @@ class Stage(StrEnum):
     PUBLISH = "publish"
 
 
+def stage_of(name: str) -> Stage | None:
+    """The stage of a name in a plan: quantize for quantize-Q4_K_M; None for a name that is none."""
+    kind = name.partition("-")[0]
+    return next((stage for stage in Stage if stage == kind), None)
+
+
 class Kind(StrEnum):
     """What an artifact holds; each kind has keys of its own."""
 

@@ -64,13 +64,14 @@ async def operate(settings: OperatorSettings, namespaces: tuple[str, ...]) -> No
     async with ApiClient(configuration) as client:
         rules = Rules(settings, Builder(settings, _endpoint(settings)).job)
         freshness = Freshness(namespaced=bool(namespaces))
-        deliveries = _deliveries(settings)
+        listening = None if settings.progress.url is None else datetime.now(UTC)
+        deliveries = _deliveries(settings, listening)
         operator = Operator(Cache(), Turns(), Kube(client), rules, deliveries=deliveries, freshness=freshness)
         await fill(operator, namespaces)
         workers = [asyncio.create_task(operator.work()) for _ in range(_WORKERS)]
         workers.append(asyncio.create_task(look_through(operator, namespaces)))
         try:
-            async with _serving(operator, settings), _listening(operator, settings):
+            async with _serving(operator, settings, listening), _listening(operator, settings):
                 await kopf.operator(
                     registry=watching.registry_of(operator.cache, operator.turns, operator.freshness),
                     settings=watching.settings_of(),
@@ -97,7 +98,7 @@ def _endpoint(settings: OperatorSettings) -> ProgressEndpoint | None:
     return ProgressEndpoint(url=told.url, ca_certificate=certificate, token_file=f"{TOKEN_FOLDER}/{TOKEN_FILE}")
 
 
-def _deliveries(settings: OperatorSettings) -> Deliveries:
+def _deliveries(settings: OperatorSettings, listening: datetime | None) -> Deliveries:
     told, network = settings.notifications, settings.network
     if told is None:
         return Deliveries()
@@ -105,13 +106,14 @@ def _deliveries(settings: OperatorSettings) -> Deliveries:
     proxy = network.https_proxy if told.url.startswith("https:") else network.http_proxy
     if proxy_bypass_environment(urlsplit(told.url).netloc, {"no": network.no_proxy or ""}):
         proxy = None
-    listening = None if settings.progress.url is None else datetime.now(UTC)
     return Deliveries(Sink(told.url, key, proxy), timedelta(seconds=told.stuck_seconds), listening)
 
 
-def _serving(operator: Operator, settings: OperatorSettings) -> AbstractAsyncContextManager[None]:
-    registry, hears = operator.metrics.registry, settings.progress.url is not None
-    registry.register(CensusMetrics(operator.cache, operator.clock, operator.clock() if hears else None))
+def _serving(
+    operator: Operator, settings: OperatorSettings, listening: datetime | None
+) -> AbstractAsyncContextManager[None]:
+    registry = operator.metrics.registry
+    registry.register(CensusMetrics(operator.cache, operator.clock, listening))
     registry.register(StateMetrics(operator.turns, operator.kube, operator.freshness, operator.deliveries))
     if settings.file_metrics:
         registry.register(FileMetrics(operator.cache))

@@ -5,7 +5,7 @@ pass does not act on what was before it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -121,6 +121,12 @@ class Cache:
         """The Jobs of this object."""
         jobs = (self._with_pods((key[0], name)) for name in self._jobs_of.get(key, ()))
         return [job for job in jobs if job.owner == uid]
+
+    def live_jobs(self) -> Iterator[StageJob]:
+        """All Jobs that have not ended and are not about to go, with their pods."""
+        for key, seen in self.jobs.items():
+            if not seen.job.ended and not seen.job.deleting:
+                yield self._with_pods(key)
 
     def has_jobs(self, key: Key) -> bool:
         """Whether a job has been begun."""

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tunesmith_operator.cache import Cache, SeenPod
-from tunesmith_operator.history import kind_of
+from tunesmith_api.stages import stage_of
+from tunesmith_operator.cache import Cache
 from tunesmith_operator.waiting import STARTING_REASONS
 from tunesmith_operator.world import StageJob, StagePod
 
@@ -28,28 +28,18 @@ def census(cache: Cache, now: datetime, listening: datetime) -> Census:
     """All jobs that there are; what pods have said before `listening` is not known."""
     counted = Census()
     counted.jobs.update((seen.stage, seen.phase) for seen in cache.objects.values())
-    newest: dict[str, SeenPod] = {}
-    for seen in cache.pods.values():
-        other = newest.get(seen.job)
-        if other is None or other.pod.created < seen.pod.created:
-            newest[seen.job] = seen
-    for seen_job in cache.jobs.values():
-        job, pod = seen_job.job, newest.get(seen_job.job.uid)
-        if job.ended or job.deleting:
-            continue
-        stage = kind_of(job.stage)
-        reason = _waits_for(job, None if pod is None else pod.pod)
+    for job in cache.live_jobs():
+        # Whoever gives a Job of theirs our label makes no series of it.
+        stage, pod = stage_of(job.stage) or "", job.newest_pod
+        reason = _waits_for(job, pod)
         if reason:
             counted.waiting[stage, reason] += 1
-            unstarted = pod is not None and pod.pod.started is None
-            since = pod.pod.created if pod is not None and unstarted else job.started or job.created
-            waited = (now - since).total_seconds()
-            counted.longest[stage, reason] = max(waited, counted.longest.get((stage, reason), 0.0))
-        elif pod is not None and pod.pod.started is not None:
-            heard = cache.heard.get((pod.owner[0], pod.pod.name))
-            last = max(pod.pod.started if heard is None else heard.time, listening)
-            silence = (now - last).total_seconds()
-            counted.silent[stage] = max(silence, counted.silent.get(stage, 0.0))
+            begun = pod is None or pod.started is not None
+            waited = now - ((job.started or job.created) if pod is None or begun else pod.created)
+            counted.longest[stage, reason] = max(waited.total_seconds(), counted.longest.get((stage, reason), 0.0))
+        elif pod is not None and pod.started is not None:
+            silence = now - max(pod.started if pod.heard is None else pod.heard.time, listening)
+            counted.silent[stage] = max(silence.total_seconds(), counted.silent.get(stage, 0.0))
     return counted
 
 

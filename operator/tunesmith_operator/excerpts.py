@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tunesmith_api.names import CONTAINER, JOB_LABEL, RETRY_ANNOTATION, STAGE_LABEL
+from tunesmith_api.stages import stage_of
 from tunesmith_api.status import Phase, RecordedKeys, StageState
 from tunesmith_operator.names import (
     GIVEN_ANNOTATION,
@@ -65,7 +66,7 @@ def _come_to(status: Mapping[str, Any]) -> str:
     states = {str(each["name"]): each.get("state") for each in stages}
     running = [name for name, state in states.items() if state == StageState.RUNNING]
     waiting = [name for name, state in states.items() if state != StageState.DONE]
-    return sys.intern(next(iter(running or waiting), "").partition("-")[0])
+    return stage_of(next(iter(running or waiting), "")) or ""
 
 
 def version_of(body: Mapping[str, Any]) -> int:

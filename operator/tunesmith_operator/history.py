@@ -1,6 +1,4 @@
-"""What is counted of a job, out of two of its statuses and its Jobs; no count names a job, or there would be a series
-for each.
-"""
+"""What is counted of a job, out of two of its statuses and its Jobs: for metrics, which name none."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,15 +6,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tunesmith_api.failures import FailureClass
-from tunesmith_api.stages import Stage
-from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
+from tunesmith_api.stages import stage_of
+from tunesmith_api.status import JobStatus, StageState, StageStatus
 from tunesmith_operator.world import StageJob
 
 # The reason of a completion that is no failure.
 COMPLETED = "Completed"
 # Within this of its start, or of its release from a queue, a Job makes its first pod (the Job controller's own pace).
 _AT_ONCE = timedelta(minutes=1)
-_STAGES = frozenset(stage.value for stage in Stage)
 
 
 class Counted(StrEnum):
@@ -44,7 +41,7 @@ def history(before: JobStatus, after: JobStatus, jobs: Sequence[StageJob]) -> It
     """What has happened between two statuses of a job, whose Jobs are these by now."""
     if before.finished is None and after.finished is not None:
         reason = COMPLETED if after.failure is None else after.failure.failure.value
-        yield Count(Counted.COMPLETION, ("Complete" if after.phase is Phase.COMPLETE else "Failed", reason))
+        yield Count(Counted.COMPLETION, (after.phase, reason))
     for what, more in (
         (Counted.GPU_SECONDS, after.gpu_seconds - before.gpu_seconds),
         (Counted.CPU_SECONDS, after.cpu_seconds - before.cpu_seconds),
@@ -56,14 +53,8 @@ def history(before: JobStatus, after: JobStatus, jobs: Sequence[StageJob]) -> It
         yield from _of_stage(jobs, known.get(stage.name) or StageStatus(name=stage.name), stage)
 
 
-def kind_of(name: str) -> str:
-    """The stage of a name in the plan: quantize for quantize-Q4_K_M; empty for a name that is none."""
-    kind = name.partition("-")[0]
-    return kind if kind in _STAGES else ""
-
-
 def _of_stage(jobs: Sequence[StageJob], before: StageStatus, after: StageStatus) -> Iterator[Count]:
-    stage = kind_of(after.name)
+    stage = stage_of(after.name) or ""
     other = before.state is StageState.DONE and before.keys != after.keys
     if after.turn > before.turn and not other:
         yield Count(Counted.RETRY, (stage, _why_anew(before, after)))

@@ -4,7 +4,7 @@ No metric has the name of a job or of a namespace: each would be a series for ev
 naming and instrumentation).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from tunesmith_api.failures import FailureClass
 from tunesmith_api.stages import Stage
+from tunesmith_api.status import Phase
 from tunesmith_operator.cache import Cache
 from tunesmith_operator.census import census
 from tunesmith_operator.history import COMPLETED, Count, Counted
@@ -34,15 +35,19 @@ class JobMetrics:
         def histogram(name: str, said: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"tunesmith_{name}", said, labels, buckets=buckets, registry=registry)
 
-        self._completions = counter("job_completions", "Jobs that became Complete or Failed.", "result", "reason")
-        self._retries = counter("stage_retries", "Stages that were begun anew.", "stage", "reason")
-        self._gpu = counter("gpu_seconds", "Seconds for which pods of training have held a GPU.")
-        self._cpu = counter("stage_cpu_seconds", "Processor time of stages, in seconds of one core.")
-        self._bytes = counter("artifact_bytes", "Bytes of the files that stages have made.", "stage")
         said = "Seconds from a stage's start to its end; of one that was found in the store with the result Reused."
-        self._seconds = histogram("stage_duration_seconds", said, ("stage", "result"), _STAGE_BUCKETS)
+        seconds = histogram("stage_duration_seconds", said, ("stage", "result"), _STAGE_BUCKETS)
         said = "Seconds that a stage has waited for its pod to run."
-        self._waits = histogram("stage_wait_seconds", said, ("stage",), _WAIT_BUCKETS)
+        waits = histogram("stage_wait_seconds", said, ("stage",), _WAIT_BUCKETS)
+        self._of: dict[Counted, Counter | Histogram] = {
+            Counted.COMPLETION: counter("job_completions", "Jobs that became Complete or Failed.", "result", "reason"),
+            Counted.RETRY: counter("stage_retries", "Stages that were begun anew.", "stage", "reason"),
+            Counted.GPU_SECONDS: counter("gpu_seconds", "Seconds for which pods of training have held a GPU."),
+            Counted.CPU_SECONDS: counter("stage_cpu_seconds", "Processor time of stages, in seconds of one core."),
+            Counted.ARTIFACT_BYTES: counter("artifact_bytes", "Bytes of the files that stages have made.", "stage"),
+            Counted.STAGE_SECONDS: seconds,
+            Counted.WAIT_SECONDS: waits,
+        }
         said = "When a job last became Complete, in seconds since 1970; 0 if none has since the operator started."
         self._success = Gauge("tunesmith_last_success_timestamp_seconds", said, registry=registry)
         self._begin_at_zero()
@@ -52,35 +57,24 @@ class JobMetrics:
 
         Prometheus documentation, practices, instrumentation, "Avoid missing metrics".
         """
-        self._completions.labels("Complete", COMPLETED)
+        completions, retries = self._of[Counted.COMPLETION], self._of[Counted.RETRY]
+        completions.labels(Phase.COMPLETE, COMPLETED)
         for failure in FailureClass:
-            self._completions.labels("Failed", failure.value)
+            completions.labels(Phase.FAILED, failure)
         for stage in Stage:
-            self._retries.labels(stage, FailureClass.STORE_UNAVAILABLE.value)
+            retries.labels(stage, FailureClass.STORE_UNAVAILABLE)
 
     def count(self, counts: Iterable[Count], now: datetime) -> None:
         """What has happened to a job."""
         for each in counts:
-            if each.what is Counted.COMPLETION:
-                self._completions.labels(*each.labels).inc()
-                if each.labels[0] == "Complete":
-                    self._success.set(now.timestamp())
-            elif each.what is Counted.STAGE_SECONDS:
-                self._seconds.labels(*each.labels).observe(each.value)
-            elif each.what is Counted.WAIT_SECONDS:
-                self._waits.labels(*each.labels).observe(each.value)
-            elif each.labels:
-                self._labelled[each.what].labels(*each.labels).inc(each.value)
+            metric = self._of[each.what]
+            one = metric.labels(*each.labels) if each.labels else metric
+            if isinstance(one, Histogram):
+                one.observe(each.value)
             else:
-                self._plain[each.what].inc(each.value)
-
-    @property
-    def _labelled(self) -> Mapping[Counted, Counter]:
-        return {Counted.RETRY: self._retries, Counted.ARTIFACT_BYTES: self._bytes}
-
-    @property
-    def _plain(self) -> Mapping[Counted, Counter]:
-        return {Counted.GPU_SECONDS: self._gpu, Counted.CPU_SECONDS: self._cpu}
+                one.inc(each.value)
+            if each.what is Counted.COMPLETION and each.labels[0] == Phase.COMPLETE:
+                self._success.set(now.timestamp())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -123,7 +123,8 @@ class Operator:
         """
         try:
             if isinstance(action, CreateJob):
-                self._answered(JOBS, made := await self.kube.create_job(action.job))
+                made = await self.kube.create_job(action.job)
+                self._answered(JOBS, made)
                 self.cache.see_job(made)
             elif isinstance(action, DeleteJob):
                 await self.kube.delete_job(world.namespace, action.name, action.uid, action.version)
@@ -159,7 +160,8 @@ class Operator:
         try:
             # The event of this write is no news to the cache, and what follows from it is the next pass's; of one that
             # has changed nothing, nothing follows.
-            self._answered(OBJECTS, written := await self.kube.write_status(*key, version, body))
+            written = await self.kube.write_status(*key, version, body)
+            self._answered(OBJECTS, written)
             if self.cache.see_object(written) is not None:
                 self.turns.add(key)
             self.metrics.jobs.count(history(before, status, self.cache.jobs_of(key, about.uid)), self.clock())

@@ -5,7 +5,7 @@ import re
 from datetime import datetime, timedelta
 
 from tunesmith_api.progress import ProgressReport
-from tunesmith_api.stages import Kind, Stage
+from tunesmith_api.stages import Kind, Stage, stage_of
 from tunesmith_api.status import Checkpoint, JobStatus, Phase, Progress, StageState, StageStatus
 from tunesmith_operator.world import Heard, World
 
@@ -36,7 +36,7 @@ def _progress(world: World, status: JobStatus) -> Progress | None:
         return Progress(percent=100, loss=_loss(status), time=time)
     if newest is not None and _due(before, newest[1], world.now):
         return _told(*newest, status, world.now)
-    if before is None or before.stage in {_stage(stage) for stage in _running(status)}:
+    if before is None or before.stage in {stage_of(stage.name) for stage in _running(status)}:
         return before
     return Progress(percent=_percent(status, 0), loss=_loss(status), time=time)
 
@@ -50,7 +50,7 @@ def _due(before: Progress | None, heard: Heard, now: datetime) -> bool:
 def _told(stage: StageStatus, heard: Heard, status: JobStatus, now: datetime) -> Progress:
     report, loss = heard.report, _number(heard.report, "loss")
     return Progress(
-        stage=_stage(stage),
+        stage=stage_of(stage.name),
         percent=_percent(status, report.percent),
         step=_count(report, "current_step"),
         steps=_count(report, "total_steps"),
@@ -109,10 +109,6 @@ def _running(status: JobStatus) -> list[StageStatus]:
 def _heard(world: World, stage: StageStatus, *, ended: bool = False) -> list[Heard]:
     pods = [pod for job in world.own_jobs if job.stage == stage.name for pod in job.pods]
     return [pod.heard for pod in pods if pod.heard is not None and (ended or pod.ended is None)]
-
-
-def _stage(stage: StageStatus) -> Stage:
-    return Stage(stage.name.partition("-")[0])
 
 
 def _count(report: ProgressReport, name: str) -> int | None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tunesmith_api.spec import API_VERSION
-from tunesmith_api.status import JobStatus, Phase, StageState, StageStatus
+from tunesmith_api.status import Phase, StageState, StageStatus
 from tunesmith_operator.world import StageJob, World
 
 # Older ends are no news: when notifications are turned on, hundreds of jobs may have ended long ago.
@@ -27,7 +27,7 @@ class Tale:
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """Something of a job that does not get on: which, since when, and in words.
+    """What a job has come to, its end or something that does not get on: which, since when, and in words.
 
     `since` is None where nothing that is seen says it: who looks has to remember when that began.
     """
@@ -42,13 +42,14 @@ def ended(world: World) -> Tale | None:
     status = world.status
     if status.phase not in (Phase.COMPLETE, Phase.FAILED) or status.finished is None:
         return None
-    told = _tale(world, status.phase.value.lower(), status.finished, (status.finished.isoformat(), status.message))
+    end = Still(status.finished.isoformat(), status.finished, status.message)
+    told = _tale(world, status.phase.value.lower(), end, status.finished)
     return None if world.now - status.finished > NEWS or told.id == status.notified else told
 
 
 def stuck(world: World, still: Still, since: datetime) -> Tale | None:
     """What is to be told of something that does not get on, unless the status says that it was told."""
-    told = _tale(world, "stuck", since, (still.which, still.message))
+    told = _tale(world, "stuck", still, since)
     return None if told.id == world.status.notified else told
 
 
@@ -88,10 +89,8 @@ def _waits(stage: StageStatus) -> str:
     return f"{stage.name} waits: {stage.message}" if stage.message else f"{stage.name} waits"
 
 
-def _tale(world: World, outcome: str, since: datetime, of: tuple[str, str]) -> Tale:
-    """`of` is which end or standstill, and what is said of it."""
-    which, message = of
-    name = hashlib.sha256(json.dumps([world.uid, outcome, which]).encode()).hexdigest()
+def _tale(world: World, outcome: str, still: Still, since: datetime) -> Tale:
+    name = hashlib.sha256(json.dumps([world.uid, outcome, still.which]).encode()).hexdigest()
     event = {
         "specversion": "1.0",
         "id": name,
@@ -100,14 +99,14 @@ def _tale(world: World, outcome: str, since: datetime, of: tuple[str, str]) -> T
         "subject": f"{world.namespace}/{world.name}",
         "time": since.isoformat().replace("+00:00", "Z"),
         "datacontenttype": "application/json",
-        "data": _data(world, world.status, message),
+        "data": _data(world, still.message),
     }
     return Tale(name, outcome, since, json.dumps(event).encode())
 
 
-def _data(world: World, status: JobStatus, message: str) -> dict[str, Any]:
+def _data(world: World, message: str) -> dict[str, Any]:
     """What the status says in short; nothing of it is secret."""
-    known = status.to_json_dict()
+    known = world.status.to_json_dict()
     about = {"name": world.name, "namespace": world.namespace, "uid": world.uid, "message": message}
     return about | {
         name: known[name] for name in ("phase", "summary", "failure", "artifacts", "store") if name in known

@@ -51,14 +51,6 @@ def test_the_readme_is_what_helm_docs_writes() -> None:
     assert "|  |" not in text
 
 
-def test_the_schema_and_the_page_are_what_the_models_say() -> None:
-    """'make generate' writes them."""
-    module = values_module()
-
-    assert (ROOT / module.SCHEMA).read_text() == module.schema()
-    assert (ROOT / module.PAGE).read_text() == module.page()
-
-
 BAD = [
     ("replicas=2", "replicas"),
     ('nameOverride="x"', "nameOverride"),

@@ -8,8 +8,8 @@ import pytest
 from support.builders import a_spec
 from support.small_cluster import ROWS, Cluster, job_of, one_pass, settle, until
 from tunesmith_api.failures import FailureClass
-from tunesmith_api.stages import ArtifactReference, Kind
-from tunesmith_operator.history import Count, Counted, history, kind_of
+from tunesmith_api.stages import ArtifactReference, Kind, Stage, stage_of
+from tunesmith_operator.history import Count, Counted, history
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_job_that_goes_well_is_counted_once_from_stage_to_stage(cluster: Clust
     """Each stage's time and its wait, with the seconds that they took; then that it is complete, and no more."""
     found = played(cluster)
 
-    stages = Counter(kind_of(stage.name) for stage in cluster.status.stages)
+    stages = Counter(stage_of(stage.name) for stage in cluster.status.stages)
     assert Counter(of(Counted.STAGE_SECONDS, found)) == Counter({(stage, "Done"): n for stage, n in stages.items()})
     assert Counter(of(Counted.WAIT_SECONDS, found)) == Counter({(stage,): n for stage, n in stages.items()})
     assert of(Counted.COMPLETION, found) == [("Complete", "Completed")]
@@ -98,11 +98,11 @@ def test_other_files_to_publish_are_no_retry(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("quantize-Q4_K_M", "quantize"), ("prepare", "prepare"), ("other-x", ""), ("", "")]
+    ("name", "stage"), [("quantize-Q4_K_M", Stage.QUANTIZE), ("prepare", Stage.PREPARE), ("other-x", None), ("", None)]
 )
-def test_a_label_is_a_stage_or_nothing(name: str, kind: str) -> None:
+def test_a_name_in_a_plan_is_a_stage_s_or_nobody_s(name: str, stage: Stage | None) -> None:
     """Whoever gives a Job of theirs our label makes no series of it."""
-    assert kind_of(name) == kind
+    assert stage_of(name) is stage
 
 
 def test_a_pod_that_follows_on_one_that_was_taken_away_has_waited_since_it_was_made(cluster: Cluster) -> None:

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from support.small_cluster import NOON
 from tunesmith_operator.excerpts import Excerpt, excerpt_of
 from tunesmith_operator.settled import settled
 
@@ -32,3 +34,11 @@ def with_status(**changes: object) -> Excerpt:
 def test_what_is_complete_and_seen_needs_no_pass(seen: Excerpt, so: bool) -> None:
     """Everything else has one."""
     assert settled(seen) is so
+
+
+@pytest.mark.parametrize(("ago", "so"), [(timedelta(hours=1), False), (timedelta(hours=3), True)])
+def test_an_end_that_may_have_to_be_told_needs_a_pass(ago: timedelta, so: bool) -> None:
+    """Whatever was told of the job before; older ones are no news."""
+    finished = with_status(finished=(NOON - ago).isoformat(), notified="of a failure before")
+
+    assert settled(finished, NOON - timedelta(hours=2)) is so

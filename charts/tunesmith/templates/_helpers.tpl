@@ -117,7 +117,7 @@ Helm has no Secret to keep, and what it made would be in the rendered files.
 {{- merge (dict) .Values.config $own | toYaml }}
 {{- end -}}
 
-{{- /* What the operator may do, each rule for a reason that docs/operating.md gives. */ -}}
+{{- /* What the operator may do, each rule for a reason that docs/security.md gives. */ -}}
 {{- define "tunesmith.rules" -}}
 - apiGroups: [tunesmith.dev]
   resources: [finetunejobs]

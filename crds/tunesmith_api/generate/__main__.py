@@ -1,16 +1,15 @@
 """``python -m tunesmith_api.generate [--check] [--root DIR]``: writes what is generated, or says what differs."""
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import yaml
 
 from tunesmith_api.generate.crd import crd
 from tunesmith_api.generate.editors import editor_schema
 from tunesmith_api.generate.errors import errors_page
+from tunesmith_api.generate.files import main
 from tunesmith_api.generate.reference import reference_page
 from tunesmith_api.report import Report
 
@@ -40,38 +39,5 @@ GENERATED: dict[str, Callable[[], str]] = {
 }
 
 
-def differing(root: Path) -> list[str]:
-    """The generated files below `root` that are absent or are not what the models say."""
-    return [
-        path
-        for path, text in GENERATED.items()
-        if not (root / path).is_file() or (root / path).read_text(encoding="utf-8") != text()
-    ]
-
-
-def write(root: Path) -> list[str]:
-    """Writes what differs and returns its paths."""
-    changed = differing(root)
-    for path in changed:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(GENERATED[path](), encoding="utf-8")
-    return changed
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tunesmith_api.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 and name the files that differ")
-    parser.add_argument("--root", type=Path, default=Path(), help="the root of the repository (default: this folder)")
-    options = parser.parse_args(arguments)
-    if not options.check:
-        for path in write(options.root):
-            print(f"written: {path}")
-        return 0
-    wrong = differing(options.root)
-    for path in wrong:
-        print(f"differs from the models: {path} (run 'make generate')", file=sys.stderr)
-    return 1 if wrong else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], GENERATED, __doc__))

@@ -9,7 +9,7 @@ from tunesmith.store import Store, StoredObject
 from tunesmith.store.logs import age, stored_logs
 from tunesmith.store.runs import read_run
 from tunesmith_api.names import CONTAINER, STAGE_LABEL
-from tunesmith_api.stages import Stage
+from tunesmith_api.stages import Stage, stage_of
 from tunesmith_api.status import JobStatus, StageState, StageStatus
 
 # What a prepare that could not resolve its sources files its log under: it has no key yet.
@@ -55,7 +55,7 @@ def is_followed(pods: Iterable[Mapping[str, Any]], stage: str) -> bool:
 
 def newest_log(store: Store, seen: SeenJob, stage: str) -> bytes | None:
     """The newest log that a stage of this job has left in the store; None where it has left none."""
-    kind = stage.partition("-")[0]
+    kind = stage_of(stage) or stage
     found = [log for key in _keys(store, seen, stage) for log in stored_logs(store, seen.namespace, kind, key)]
     if not found and kind == Stage.PREPARE:
         found = _unresolved(store, seen)
